@@ -1,0 +1,202 @@
+"""The only reader of the environment: `PIPELINE_*`, `.env`, and the standard variables of the tools around.
+
+The environment wins over `.env`. An unknown `PIPELINE_*` key is refused in `.env`; in the environment it is refused when
+it is within two letters of a known one (a typo), and ignored otherwise, since CI systems export their own.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from dotenv import dotenv_values
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from pipeline.errors import SettingsError
+
+PREFIX = "PIPELINE_"
+# The Makefile's own, which it reads before Python starts.
+MAKE_KEYS = frozenset({"PIPELINE_PYTHON"})
+
+
+class QualityEngine(StrEnum):
+    """Who evaluates the expectations that have an SQL form."""
+
+    SQL = "sql"
+    GX = "gx"
+
+
+class Switch(StrEnum):
+    """On or off."""
+
+    ON = "on"
+    OFF = "off"
+
+
+class Settings(BaseSettings):
+    """What a run is told from outside. `repr` and the manifest show secrets as `**********`."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    app: str = "pipeline.study:PIPELINE"
+    """The pipeline to run, as `package.module:NAME`."""
+
+    input: Path | None = None
+    """The folder with the input files; the shipped sample unless set."""
+
+    lake: str = "lake"
+    """Where datasets are kept: a folder (`s3://bucket/prefix` is refused for now)."""
+
+    lake_name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,40}$")
+    """The lake's name in lineage (`file://<name>`); the pipeline's name unless set."""
+
+    runs: Path = Path("runs")
+    """Where bundles are kept."""
+
+    environment: str = Field(default="local", pattern=r"^[a-z0-9_-]{1,40}$")
+    """The deployment's name on all telemetry (`local`, `ci`, `prod`, …)."""
+
+    telemetry: Switch = Switch.ON
+    """`off` leaves out traces, metrics, logs and lineage."""
+
+    tracking: Switch = Switch.ON
+    """`off` leaves out MLflow."""
+
+    tracking_timeout: float = Field(default=10.0, gt=0, le=600)
+    """Seconds that a run may wait for the local MLflow store at its end; a remote one gets at most 2."""
+
+    quality_engine: QualityEngine = QualityEngine.SQL
+    """`gx` evaluates every expectation with Great Expectations instead of SQL."""
+
+    threads: int | None = Field(default=None, ge=1)
+    """DuckDB's threads; all cores unless set."""
+
+    memory_limit: str = Field(default="700MB", pattern=r"^\d+(\.\d+)?\s*(KB|MB|GB|KiB|MiB|GiB)$")
+    """DuckDB's memory before it spills to disk."""
+
+    log_level: str = Field(default="info", pattern=r"^(debug|info|warning|error)$")
+    """What the terminal shows; the bundle keeps `info` and above."""
+
+    report_url: str = "http://127.0.0.1:8088"
+    """Where run reports are served, for links from other tools."""
+
+    trace_url: str = "http://127.0.0.1:16686"
+    """Where Jaeger's page is, for links from other tools."""
+
+    lineage_url: str = "http://127.0.0.1:3001"
+    """Where Marquez's pages are, for links from the report."""
+
+    openlineage_url: str = Field(default="http://127.0.0.1:5080", validation_alias="OPENLINEAGE_URL")
+    """Where lineage events go."""
+
+    openlineage_api_key: SecretStr | None = Field(default=None, validation_alias="OPENLINEAGE_API_KEY")
+    """The key for it."""
+
+    openlineage_namespace: str = Field(default="default", validation_alias="OPENLINEAGE_NAMESPACE", pattern=r"^[a-z0-9_-]+$")
+    """The namespace of the jobs."""
+
+    openlineage_parent_id: str | None = Field(default=None, validation_alias="OPENLINEAGE_PARENT_ID")
+    """The caller's job, as `namespace/name/run-id`."""
+
+    mlflow_tracking_uri: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_URI")
+    """Where experiments go; a SQLite file beside the runs unless set."""
+
+    otlp_endpoint: str | None = Field(default=None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")
+    """A remote collector. Without it the bundle's files are what collectors read."""
+
+    resource_attributes: str = Field(default="", validation_alias="OTEL_RESOURCE_ATTRIBUTES")
+    """More attributes of the telemetry's resource, as `key=value,key=value`."""
+
+    traceparent: str | None = Field(default=None, validation_alias="TRACEPARENT")
+    """The caller's span; it becomes a link, since the run's id is the trace id."""
+
+    otel_sdk_disabled: str | None = Field(default=None, validation_alias="OTEL_SDK_DISABLED")
+    """`true` leaves out traces, metrics and log records, as everywhere in OpenTelemetry."""
+
+    no_color: str | None = Field(default=None, validation_alias="NO_COLOR")
+    """Anything but nothing: no colours on the terminal."""
+
+    @field_validator("lake")
+    @classmethod
+    def _lake_is_a_folder(cls, value: str) -> str:
+        if re.match(r"^[a-z0-9+.-]+://", value):
+            raise ValueError("not a folder; other lakes are not supported yet")
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: PydanticBaseSettingsSource
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load` hands over: it has merged `.env` and the environment itself."""
+        return (init_settings,)
+
+    def masked(self) -> dict[str, str]:
+        """All settings as text under their variables' names, secrets and credentials in addresses masked."""
+        return {variable(name): mask(str(getattr(self, name))) for name in type(self).model_fields if getattr(self, name) is not None}
+
+
+def mask(text: str) -> str:
+    """`text` with the user and password of an address replaced."""
+    return re.sub(r"://[^/@\s]+@", "://**********@", text)
+
+
+def variable(field: str) -> str:
+    """The environment variable of a field."""
+    alias = Settings.model_fields[field].validation_alias
+    return alias if isinstance(alias, str) else PREFIX + field.upper()
+
+
+def load(environ: Mapping[str, str] | None = None, dotenv: Path = Path(".env"), **overrides: Any) -> Settings:
+    """Read the settings: `overrides` (from the command line) win over the environment, which wins over `.env`.
+
+    Raises:
+        SettingsError: a value can't be what it is, or a `PIPELINE_*` key is unknown.
+    """
+    environ = os.environ if environ is None else environ
+    in_file = {key: value for key, value in dotenv_values(dotenv).items() if value is not None} if dotenv.is_file() else {}
+    known = {variable(name): name for name in Settings.model_fields}
+    _refuse_unknown(in_file, environ, known, dotenv)
+    merged = {key: value for key, value in {**in_file, **environ}.items() if key in known and value != ""}
+    merged |= {variable(name): value for name, value in overrides.items() if value is not None}
+    # A field with an alias is read by the alias, one without by its name.
+    values = {key if Settings.model_fields[known[key]].validation_alias else known[key]: value for key, value in merged.items()}
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise _settings_error(error) from error
+
+
+def _settings_error(error: ValidationError) -> SettingsError:
+    first = error.errors()[0]
+    place = str(first["loc"][0])
+    key = variable(place) if place in Settings.model_fields else place
+    shown = "**********" if "KEY" in key else mask(repr(str(first["input"])))
+    reason = first["msg"].removeprefix("Value error, ")
+    return SettingsError(f"{key} is {shown}: {reason[0].lower()}{reason[1:]}", hint="settings are described in docs/settings.md", setting=key)
+
+
+def _refuse_unknown(in_file: Mapping[str, str], environ: Mapping[str, str], known: Mapping[str, str], dotenv: Path) -> None:
+    ours = sorted(key for key in known if key.startswith(PREFIX))
+    for key in in_file:
+        if key.startswith(PREFIX) and key not in known and key not in MAKE_KEYS:
+            raise SettingsError(f"{key} in {dotenv} is not a setting", hint=f"known are {', '.join(ours)}", setting=key)
+    for key in environ:
+        if key.startswith(PREFIX) and key not in known and key not in MAKE_KEYS:
+            near = [name for name in ours if _within_two(key, name)]
+            if near:
+                raise SettingsError(f"{key} is not a setting", hint=f"did you mean {near[0]}?", setting=key)
+
+
+def _within_two(a: str, b: str) -> bool:
+    """Whether two letters' changes at most lead from `a` to `b` (Levenshtein distance)."""
+    if abs(len(a) - len(b)) > 2:
+        return False
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        previous, row = row, [i]
+        for j, y in enumerate(b, 1):
+            row.append(min(previous[j] + 1, row[-1] + 1, previous[j - 1] + (x != y)))
+    return row[-1] <= 2
