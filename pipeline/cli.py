@@ -1,0 +1,181 @@
+"""The `pipeline` command: parses, calls, prints. Results go to stdout, logs and progress to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipeline import errors
+from pipeline._version import __version__
+from pipeline.records import Gate
+
+app = typer.Typer(
+    name="pipeline",
+    help="Run a pipeline whose every run explains itself, and look at its runs.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+contracts_app = typer.Typer(help="Check and document the contracts of a pipeline's datasets.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(contracts_app, name="contracts")
+
+AppOption = Annotated[str | None, typer.Option("--app", help="The pipeline, as package.module:NAME.", show_default="PIPELINE_APP, else the study")]
+LakeOption = Annotated[str | None, typer.Option("--lake", help="The lake's folder.", show_default="PIPELINE_LAKE, else lake")]
+RunsOption = Annotated[Path | None, typer.Option("--runs", help="The folder of bundles.", show_default="PIPELINE_RUNS, else runs")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="An id, the beginning of one, last, or last~1.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"goldtrace {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False) -> None:
+    del version
+
+
+@app.command(epilog="Examples: pipeline run · pipeline run --input data/2026-11 --as-of 2026-11-20 · pipeline run --until features")
+def run(
+    input: Annotated[Path | None, typer.Option("--input", help="The folder with the input files.", show_default="PIPELINE_INPUT, else the sample")] = None,  # noqa: A002 - the option's name
+    lake: LakeOption = None,
+    until: Annotated[str | None, typer.Option("--until", metavar="STEP", help="Stop after this step, and run only what it needs.")] = None,
+    as_of: Annotated[datetime | None, typer.Option("--as-of", formats=["%Y-%m-%d"], help="The nominal date: rows after it are set aside.")] = None,
+    wait: Annotated[float, typer.Option("--wait", min=0, metavar="SECONDS", help="Wait for the lake when another run holds it.")] = 0.0,
+    app_name: AppOption = None,
+) -> None:
+    """Run the pipeline once, and leave a bundle and a report."""
+    from pipeline import api
+    from pipeline.engine.runner import exit_code
+    from pipeline.report.tables import summary
+    from pipeline.telemetry import bundle
+
+    done = api.run(until=until, as_of=as_of.date() if as_of else None, wait=wait, input=input, lake=lake, app=app_name)
+    typer.echo(summary(bundle.read(done.bundle)))
+    raise typer.Exit(exit_code(done))
+
+
+@app.command(epilog="Examples: pipeline runs · pipeline runs --limit 5 --json")
+def runs(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, newest first.")] = 20,
+    runs_folder: RunsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List runs, newest first."""
+    from pipeline.report.tables import runs_json, runs_table
+    from pipeline.telemetry import bundle
+
+    found = bundle.list_bundles(_runs(runs_folder), limit)
+    _print_json(runs_json(found)) if as_json else typer.echo(runs_table(found))
+
+
+@app.command(epilog="Examples: pipeline show last · pipeline show 019abc --json")
+def show(run_id: RunArgument = "last", runs_folder: RunsOption = None, as_json: JsonOption = False) -> None:
+    """Show one run: state, steps, rows, checks, estimates."""
+    from pipeline.report.tables import run_text
+    from pipeline.telemetry import bundle
+
+    found = bundle.find(_runs(runs_folder), run_id)
+    _print_json({**found.manifest, "state": found.state.value}) if as_json else typer.echo(run_text(found))
+
+
+@app.command(epilog="Example: pipeline report last~1")
+def report(run_id: RunArgument = "last", runs_folder: RunsOption = None) -> None:
+    """Write a run's report.html again, from its bundle alone, and print where it is."""
+    from pipeline.report.html import write_report
+    from pipeline.telemetry import bundle
+
+    typer.echo(str(write_report(bundle.find(_runs(runs_folder), run_id).path)))
+
+
+@app.command(epilog="Example: pipeline reap --json")
+def reap(runs_folder: RunsOption = None, as_json: JsonOption = False) -> None:
+    """Close the runs whose process is gone: they become LOST."""
+    from pipeline import api
+
+    closed = api.reap(_runs(runs_folder))
+    _print_json([{"run_id": found.id, "state": found.state.value} for found in closed]) if as_json else typer.echo(
+        "\n".join(f"{found.id} LOST" for found in closed) or "no run is lost"
+    )
+
+
+@app.command(epilog="Example: pipeline synth --subjects 200 --weeks 52 --seed 7 --out data")
+def synth(
+    out: Annotated[Path, typer.Option("--out", help="The folder to write to; new or empty.")],
+    subjects: Annotated[int, typer.Option("--subjects", min=1, help="How many people.")] = 40,
+    weeks: Annotated[int, typer.Option("--weeks", min=1, help="How many weeks.")] = 12,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same bytes.")] = 1,
+    app_name: AppOption = None,
+) -> None:
+    """Make realistic input files of any size."""
+    from pipeline import api
+
+    for path in api.synthesize(out, subjects=subjects, weeks=weeks, seed=seed, app=app_name):
+        typer.echo(str(path))
+
+
+@app.command(epilog="Example: pipeline quality --out quality")
+def quality(
+    out: Annotated[Path, typer.Option("--out", help="Where Data Docs go.")] = Path("quality"),
+    lake: LakeOption = None,
+    app_name: AppOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Validate the lake's current tables with Great Expectations, and build its Data Docs."""
+    from pipeline import api
+
+    verdict = api.quality(out, lake=lake, app=app_name)
+    _print_json(verdict.as_json()) if as_json else typer.echo(verdict.text())
+    raise typer.Exit(errors.GateError.exit_code if verdict.gate is Gate.RED else 0)
+
+
+@contracts_app.command("check", epilog="Examples: pipeline contracts check · pipeline contracts check my_pipeline/contracts")
+def contracts_check(folder: Annotated[Path | None, typer.Argument(help="A folder of contracts.", show_default="the pipeline's own")] = None) -> None:
+    """Check contracts against their schema; prints every problem with file and line."""
+    from pipeline import api
+
+    problems, count = api.check_contracts(folder)
+    for problem in problems:
+        typer.echo(str(problem))
+    if problems:
+        raise typer.Exit(errors.DeclarationError.exit_code)
+    typer.echo(f"{count} contracts are right")
+
+
+@contracts_app.command("docs", epilog="Example: pipeline contracts docs > datasets.md")
+def contracts_docs(app_name: AppOption = None) -> None:
+    """Print the contracts as a Markdown page: datasets, columns, units, rules."""
+    from pipeline import api
+    from pipeline.quality.contract_docs import contracts_markdown
+    from pipeline.settings import load
+
+    typer.echo(contracts_markdown(api.load_app(load(app=app_name).app).contracts))
+
+
+def _runs(folder: Path | None) -> Path:
+    from pipeline.settings import load
+
+    return load(runs=folder).runs
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def main() -> None:
+    """The command's entry: our errors become two lines on stderr and their exit code."""
+    try:
+        app()
+    except errors.GoldtraceError as error:
+        typer.echo(f"error: {error.message}", err=True)
+        if error.hint:
+            typer.echo(f"hint: {error.hint} (docs/errors.md#{error.slug})", err=True)
+        sys.exit(error.exit_code)

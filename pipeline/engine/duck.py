@@ -1,0 +1,58 @@
+"""DuckDB, as this project uses it: bounded memory, spills beside the lake, nothing downloaded, the same bytes each time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from pipeline.settings import Settings
+
+# Types of contracts as DuckDB's.
+SQL_TYPES = {"string": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN", "date": "DATE", "timestamp": "TIMESTAMP"}
+
+
+def connect(settings: Settings, spill: Path) -> duckdb.DuckDBPyConnection:
+    """A database in memory that spills to `spill`."""
+    import duckdb
+
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "memory_limit": settings.memory_limit,
+        "temp_directory": str(spill),
+        # Extensions are never fetched: what is not built in is not used.
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+        "preserve_insertion_order": True,
+    }
+    if settings.threads is not None:
+        config["threads"] = settings.threads
+    connection = duckdb.connect(":memory:", config=config)
+    connection.execute("SET TimeZone = 'UTC'")  # the only one that is the same on every machine
+    connection.execute("SET enable_progress_bar = false")  # the terminal is the log's
+    return connection
+
+
+def quoted(name: str) -> str:
+    """`name` as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str | Path) -> str:
+    """`text` as an SQL string."""
+    return "'" + str(text).replace("'", "''") + "'"
+
+
+def parquet(folder: Path, *, record_numbers: bool = False) -> str:
+    """SQL that reads the Parquet files of a folder, with `file_row_number` (from 0) when wanted."""
+    option = ", file_row_number=true" if record_numbers else ""
+    return f"read_parquet({literal(folder / '*.parquet')}{option})"
+
+
+def write_parquet(connection: duckdb.DuckDBPyConnection, select: str, target: Path) -> int:
+    """Write a SELECT's rows, in its order, and return how many."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    row = connection.execute(f"COPY ({select}) TO {literal(target)} (FORMAT parquet, COMPRESSION zstd)").fetchone()
+    assert row is not None  # COPY always answers with its count
+    return int(row[0])

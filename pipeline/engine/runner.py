@@ -1,0 +1,248 @@
+"""One run from start to end: lock, hooks, steps, gate, publishing, and a true state whatever happens.
+
+The order matters. The lock is taken before anything heavy is imported; the manifest says RUNNING before the first step;
+a signal only interrupts the work of a step, never publishing or telemetry, so that a run that published is never called
+aborted and no line is half-written.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.engine import duck, estimates, origin, sources
+from pipeline.engine.graph import steps_until
+from pipeline.engine.lake import Lake
+from pipeline.engine.signals import AbortedError, Signals
+from pipeline.engine.work import Workshop, phase
+from pipeline.errors import GateError, GoldtraceError, InputError, LakeBusyError, LakeError
+from pipeline.quality import gate
+from pipeline.records import Failure, Gate, Hook, Pipeline, Run, State, Step, StepKind, StepRun
+from pipeline.telemetry import bundle, identity, privacy, reaper
+from pipeline.telemetry.guard import Hooks
+
+if TYPE_CHECKING:
+    from pipeline.settings import Settings
+
+ABORTED = "aborted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What is asked for.
+
+    `until` a step, `as_of` a nominal date, `wait` seconds for the lake, `hooks` beside the built-in ones; `finish` is called
+    when the bundle is whole.
+
+    """
+
+    until: str | None = None
+    as_of: date | None = None
+    wait: float = 0.0
+    hooks: Sequence[Hook] = ()
+    finish: Callable[[Run], None] | None = None
+    arguments: list[str] | None = None
+
+
+def execute(pipeline: Pipeline, settings: Settings, order: Order) -> Run:
+    """Run a pipeline and leave its bundle. The returned record has the state; nothing is raised for a run that fails.
+
+    Raises:
+        UsageError: `until` names no step.
+        LakeError: the runs folder can't be written, so that not even a bundle can be left.
+    """
+    steps = steps_until(pipeline, order.until)
+    run = _new_run(pipeline, settings, order, steps)
+    lake = Lake(settings.lake)
+    with ExitStack() as stack:
+        signals = stack.enter_context(Signals())
+        stack.enter_context(bundle.alive(run.bundle))
+        bundle.write_manifest(run)
+        prepared = _prepare(run, lake, settings, order, stack, signals)
+        hooks = _hooks(run, settings, order)
+        with hooks.run(run), _judged(run):
+            if isinstance(prepared, GoldtraceError | AbortedError):
+                raise prepared
+            with _workshop(run, settings, lake, prepared) as shop:
+                _run_steps(run, shop, hooks, signals)
+        bundle.write_checks(run)
+        bundle.write_manifest(run)
+        if order.finish:
+            order.finish(run)
+    bundle.archive(settings.runs)
+    return run
+
+
+def exit_code(run: Run) -> int:
+    """What the command returns: 0, 1, 3, 4, or 128 and the signal's number."""
+    if run.state is State.COMPLETED:
+        return 0
+    kind = run.failure.type if run.failure else GoldtraceError.slug
+    if run.state is State.ABORTED and run.failure:
+        return 128 + signal.Signals[run.failure.exception].value
+    return {GateError.slug: GateError.exit_code, LakeBusyError.slug: LakeBusyError.exit_code}.get(kind, 1)
+
+
+def _new_run(pipeline: Pipeline, settings: Settings, order: Order, steps: tuple[Step, ...]) -> Run:
+    run_id = identity.new_id()
+    return Run(
+        id=run_id,
+        pipeline=pipeline,
+        bundle=bundle.create(settings.runs, run_id),
+        lake=settings.lake,
+        lake_name=settings.lake_name or pipeline.name,
+        environment=settings.environment,
+        code=origin.code(_home(steps)),
+        process=origin.process(order.arguments),
+        settings=settings.masked(),
+        libraries=origin.libraries(),
+        started_ns=time.time_ns(),
+        as_of=order.as_of,
+        until=order.until,
+        caller=origin.caller(settings),
+        steps_planned=steps,
+    )
+
+
+def _home(steps: Sequence[Step]) -> Path:
+    """The folder of the pipeline's own code."""
+    for step in steps:
+        if step.sql is not None:
+            return step.sql.parent
+        if step.function is not None:
+            return Path(step.function.__code__.co_filename).parent
+    return Path.cwd()
+
+
+def _prepare(
+    run: Run, lake: Lake, settings: Settings, order: Order, stack: ExitStack, signals: Signals
+) -> Mapping[str, sources.Header] | GoldtraceError | AbortedError:
+    """Look at the input files and take the lock: before the heavy imports.
+
+    An error is handed back and raised once the hooks listen, so that it is told like any other.
+    """
+    contracts = [run.pipeline.contracts[step.inputs[0]] for step in run.steps_planned if step.kind is StepKind.INGEST]
+    try:
+        headers = sources.inspect(_input_folder(run.pipeline, settings), contracts) if contracts else {}
+        with signals.armed():
+            stack.enter_context(lake.lock(run.id, order.wait))
+    except (InputError, LakeBusyError, LakeError, AbortedError) as error:
+        return error
+    return headers
+
+
+@contextmanager
+def _workshop(run: Run, settings: Settings, lake: Lake, headers: Mapping[str, sources.Header]) -> Iterator[Workshop]:
+    with lake.staging(run.id) as staging:
+        connection = duck.connect(settings, staging / "spill")
+        try:
+            yield Workshop(pipeline=run.pipeline, settings=settings, lake=lake, staging=staging, connection=connection, headers=headers, as_of=run.as_of)
+        finally:
+            connection.close()
+
+
+def reap(settings: Settings) -> list[bundle.Bundle]:
+    """Close the runs whose process is gone, in the bundle, the lineage and MLflow; returns their bundles, newest first.
+
+    Raises:
+        BackendError: MLflow did not take them; the bundles are closed all the same.
+    """
+    from pipeline.telemetry import lineage
+    from pipeline.tracking.experiments import LostRuns
+
+    lost = LostRuns(settings)
+    reaped = reaper.reap(settings.runs, closers=[lineage.close, lost.close])
+    lost.deliver()
+    return reaped
+
+
+def _input_folder(pipeline: Pipeline, settings: Settings) -> Path:
+    folder = settings.input or pipeline.sample
+    if folder is None:
+        raise InputError(f"pipeline {pipeline.name} ships no sample", hint="name a folder with --input or PIPELINE_INPUT")
+    return folder
+
+
+@contextmanager
+def _judged(run: Run) -> Iterator[None]:
+    """Give the run its state."""
+    try:
+        yield
+        run.state = State.COMPLETED
+    except (Exception, AbortedError) as error:  # noqa: BLE001 - the run's end is told whatever ended it
+        run.state = State.ABORTED if isinstance(error, AbortedError) else State.FAILED
+        run.failure = _failure(error, run, _failed_step(run))
+    run.ended_ns = time.time_ns()
+    run.success_share_20 = bundle.success_share_20(run)
+
+
+def _run_steps(run: Run, shop: Workshop, hooks: Hooks, signals: Signals) -> None:
+    signals.interrupt = shop.connection.interrupt
+    stopped: set[str] = set()
+    for step in run.steps_planned:
+        if stopped.intersection(step.inputs):
+            stopped.update(step.outputs)  # what is made from refused data is not made
+            continue
+        try:
+            _run_step(run, step, shop, hooks, signals)
+        except GateError:
+            stopped.update(step.outputs)  # the other sources are still looked at, so that one run names all that is wrong
+    run.gate = gate.decide(run.checks)
+    if run.gate is Gate.RED:
+        raise GateError(gate.gate_words(run.checks), hint="nothing was published; the report names the records (docs/errors.md#gate)")
+    run.estimates = estimates.read(run.pipeline, shop)
+    signals.check()
+    with phase(run.phases, "publish"):
+        run.published = shop.lake.publish(run.id, shop.staged, time.time_ns())
+
+
+def _run_step(run: Run, step: Step, shop: Workshop, hooks: Hooks, signals: Signals) -> None:
+    record = StepRun(step=step, id=identity.new_id(), started_ns=time.time_ns())
+    run.steps.append(record)
+    bundle.write_manifest(run)
+    with hooks.step(run, record):
+        try:
+            with signals.armed():
+                shop.do(record)
+            _refuse_red(record)
+            record.state = State.COMPLETED
+        except (Exception, AbortedError) as error:
+            record.state = State.ABORTED if isinstance(error, AbortedError) else State.FAILED
+            record.failure = _failure(error, run, record)
+            raise
+        finally:
+            record.ended_ns = time.time_ns()
+
+
+def _refuse_red(record: StepRun) -> None:
+    if gate.decide(record.checks) is Gate.RED:
+        raise GateError(gate.gate_words(record.checks), hint="nothing is published", step=record.step.name)
+
+
+def _failed_step(run: Run) -> StepRun | None:
+    return next((step for step in reversed(run.steps) if step.failure is not None), None)
+
+
+def _failure(error: BaseException, run: Run, step: StepRun | None) -> Failure:
+    if isinstance(error, AbortedError):
+        return Failure(
+            type=ABORTED, message=f"{error} ended the run", hint="nothing was published; run it again", exception=str(error), step=step and step.step.name
+        )
+    return privacy.failure(error, privacy.Known.of(run), step=step)
+
+
+def _hooks(run: Run, settings: Settings, order: Order) -> Hooks:
+    """All listeners, once the runs that died are closed: that comes before the new run's first event (`docs/lineage.md`)."""
+    from pipeline.telemetry import lineage
+    from pipeline.telemetry.setup import hooks_for
+    from pipeline.tracking.experiments import ExperimentsHook, LostRuns
+
+    lost = LostRuns(settings)
+    reaper.reap(settings.runs, before=run.id, closers=[lineage.close, lost.close])
+    return Hooks([*hooks_for(settings), ExperimentsHook(settings, Path(run.lake), lost), *order.hooks])

@@ -1,0 +1,231 @@
+"""Input files: finding them, refusing what can't be read as the contract says, and typing their cells.
+
+Everything here happens before a byte of a dataset is written. Messages name file, line and column, never a cell.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.engine.duck import SQL_TYPES, literal, quoted, write_parquet
+from pipeline.errors import InputError, LakeError
+from pipeline.records import Column, Contract, SourceFile
+
+if TYPE_CHECKING:
+    import duckdb
+
+CHUNK = 1 << 22
+_HEADER_LIMIT = 1 << 20
+# What bronze adds to a source's columns: where each row comes from.
+ORIGIN = ("source_file", "record_number", "load_id")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """A source's file, with the names of its columns in the file's order and those the contract doesn't know."""
+
+    contract: Contract
+    path: Path
+    columns: tuple[str, ...]
+    extra: tuple[str, ...]
+
+
+def inspect(folder: Path, contracts: Sequence[Contract]) -> dict[str, Header]:
+    """Find each source's file and read its header.
+
+    Raises:
+        InputError: a folder or file is missing, two files fit one source, or a header lacks a column.
+    """
+    if not folder.is_dir():
+        raise InputError(f"there is no input folder {folder}", hint="name a folder with --input or PIPELINE_INPUT")
+    return {contract.dataset: _header(_find(folder, contract), contract) for contract in contracts}
+
+
+def scan(header: Header) -> tuple[int, str]:
+    """The file's size and sha256, after checking that all of it is UTF-8.
+
+    Raises:
+        InputError: a byte is not UTF-8; the message has line and position.
+    """
+    digest, decoder = hashlib.sha256(), codecs.getincrementaldecoder("utf-8")()
+    size, lines = 0, 1
+    with header.path.open("rb") as handle:
+        while True:
+            chunk = handle.read(CHUNK)
+            pending = len(decoder.getstate()[0])
+            try:
+                decoder.decode(chunk, final=not chunk)
+            except UnicodeDecodeError as error:
+                before = chunk[: max(error.start - pending, 0)]
+                raise _encoding_error(header, lines + before.count(b"\n"), error.object[error.start]) from error
+            if not chunk:
+                return size, digest.hexdigest()
+            digest.update(chunk)
+            size += len(chunk)
+            lines += chunk.count(b"\n")
+
+
+def land(connection: duckdb.DuckDBPyConnection, header: Header, target: Path) -> SourceFile:
+    """Type the file's cells into one Parquet file that keeps every record, in order.
+
+    `target` gets the contract's columns (empty cells missing), and `_bad_cells`: the names of the columns whose text is no
+    finite value of the column's type, or NULL. A record's number is its place in `target`.
+
+    Raises:
+        InputError: the file is not UTF-8, has no records, or a record has too few or too many fields.
+    """
+    size, sha256 = scan(header)
+    try:
+        rows = write_parquet(connection, _landing(header), target)
+    except Exception as error:
+        raise _translated(error, header) from error
+    if rows == 0:
+        raise InputError(f"{header.path.name}: no records after the header in line 1", hint="is the export complete?", file=header.path.name)
+    return SourceFile(source=header.contract.dataset, file=header.path.name, bytes=size, sha256=sha256, rows=rows)
+
+
+def _find(folder: Path, contract: Contract) -> Path:
+    pattern = contract.pattern or ""
+    found = sorted(path for path in folder.glob(pattern) if path.is_file())
+    if not found:
+        there = ", ".join(sorted(path.name for path in folder.glob("*.csv"))[:5]) or "no CSV file"
+        raise InputError(f"{contract.dataset}: no file in {folder} fits {pattern}", hint=f"the folder has {there}", source=contract.dataset)
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found[:5])
+        raise InputError(f"{contract.dataset}: {len(found)} files in {folder} fit {pattern}: {names}", hint="leave one", source=contract.dataset)
+    return found[0]
+
+
+def _header(path: Path, contract: Contract) -> Header:
+    with path.open("rb") as handle:
+        head = handle.read(_HEADER_LIMIT)
+    if not head.strip():
+        raise InputError(f"{path.name}: the file is empty", hint="is the export complete?", file=path.name)
+    try:
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(head)
+    except UnicodeDecodeError as error:
+        bare = Header(contract=contract, path=path, columns=(), extra=())
+        raise _encoding_error(bare, 1 + head[: error.start].count(b"\n"), head[error.start]) from error
+    columns = tuple(name.strip() for name in next(csv.reader(text.splitlines(keepends=True))))
+    _check_columns(path.name, columns, contract)
+    known = {column.name for column in contract.columns}
+    return Header(contract=contract, path=path, columns=columns, extra=tuple(name for name in columns if name not in known))
+
+
+def _check_columns(file: str, columns: tuple[str, ...], contract: Contract) -> None:
+    wanted = [column.name for column in contract.columns]
+    missing = [name for name in wanted if name not in columns]
+    if missing:
+        raise InputError(
+            f"{file}, line 1: column {missing[0]!r} is missing" + (f" (and {len(missing) - 1} more)" if missing[1:] else ""),
+            hint=_missing_hint(columns, wanted, missing),
+            file=file,
+            line=1,
+            column=missing[0],
+        )
+    twice = next((name for name in columns if columns.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"{file}, line 1: column {twice!r} is there twice", hint="leave one of them", file=file, line=1, column=twice)
+
+
+def _missing_hint(columns: tuple[str, ...], wanted: list[str], missing: list[str]) -> str:
+    if len(columns) == 1:
+        for delimiter, word in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+            if delimiter in columns[0]:
+                return f"the file seems to be separated by {word}; commas are expected"
+    others = [name for name in columns if name not in wanted]
+    near = next((name for name in others if name.lower().strip(" _") == missing[0].lower()), None)
+    if near is None and len(others) == len(missing) == 1:
+        near = others[0]
+    if near is not None:
+        return f"was {missing[0]!r} renamed to {near!r}? the contract expects {', '.join(wanted)}"
+    return f"the contract expects {', '.join(wanted)}"
+
+
+def _landing(header: Header) -> str:
+    known = {column.name: column for column in header.contract.columns}
+    # Names of our own for the file's columns: those of the file may be anything.
+    texts = {f"c{index}": name for index, name in enumerate(header.columns)}
+    places = {name: place for place, name in texts.items()}
+    typed = [f"{_typed(places[name], column)} AS {quoted(name)}" for name, column in known.items()]
+    bad = [f"CASE WHEN {_is_bad(places[name], column)} THEN {literal(name)} END" for name, column in known.items() if column.type != "string"]
+    listed = f"list_filter([{', '.join(bad)}], lambda name: name IS NOT NULL)" if bad else "CAST([] AS VARCHAR[])"
+    any_bad = " OR ".join(_is_bad(places[name], column) for name, column in known.items() if column.type != "string") or "false"
+    columns = ", ".join(f"{literal(place)}: 'VARCHAR'" for place in texts)
+    return (
+        f"SELECT {', '.join(typed)}, CASE WHEN {any_bad} THEN {listed} END AS _bad_cells"
+        f" FROM read_csv({literal(header.path)}, columns={{{columns}}}, auto_detect=false, header=true, delim=',', quote='\"', escape='\"', strict_mode=true)"
+    )
+
+
+def _typed(place: str, column: Column) -> str:
+    text = f"nullif({place}, '')"
+    if column.type == "string":
+        return text
+    return f"CASE WHEN NOT {_is_bad(place, column)} THEN TRY_CAST({text} AS {SQL_TYPES[column.type]}) END"
+
+
+def _is_bad(place: str, column: Column) -> str:
+    """SQL that is true when the cell holds text that is no finite value of the type. DuckDB reads more than we take."""
+    text = f"nullif({place}, '')"
+    value = f"TRY_CAST({text} AS {SQL_TYPES[column.type]})"
+    if column.type == "number":  # it reads nan, inf and 1_000
+        return f"coalesce(NOT isfinite({value}) OR contains({place}, '_'), {text} IS NOT NULL)"
+    if column.type == "integer":  # it rounds 1.5 and reads 0x10 and 1_000
+        return f"coalesce({value} <> TRY_CAST({text} AS DOUBLE) OR contains({place}, '_'), {text} IS NOT NULL)"
+    if column.type == "date":  # it reads 2023-1-5, epoch, infinity, and cuts off a time of day
+        return f"coalesce(NOT isfinite({value}) OR strlen({place}) <> 10 OR CAST({value} AS VARCHAR) <> {place}, {text} IS NOT NULL)"
+    if column.type == "timestamp":
+        return f"coalesce(NOT isfinite({value}), {text} IS NOT NULL)"
+    return f"({value} IS NULL AND {text} IS NOT NULL)"
+
+
+def _encoding_error(header: Header, line: int, byte: int) -> InputError:
+    return InputError(
+        f"{header.path.name}, line {line}: byte 0x{byte:02x} is not UTF-8",
+        hint="save the file as UTF-8 (iconv -f latin1 -t utf-8, if it is Latin-1)",
+        file=header.path.name,
+        line=line,
+    )
+
+
+def _translated(error: Exception, header: Header) -> Exception:
+    """DuckDB's error in our words: its own text quotes the record."""
+    text, file = str(error), header.path.name
+    line = re.search(r"on Line: (\d+)", text)
+    if line is None:
+        return error
+    number = _line_of_record(header.path, int(line.group(1)))
+    fields = re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", text)
+    if fields:
+        message = f"{file}, line {number}: {fields.group(2)} fields where the header has {len(header.columns)}"
+        return InputError(message, hint="is there a comma or a quote in a cell that is not quoted?", file=file, line=number)
+    reason = "a quote is not closed" if "quote" in text.lower() else "the record can't be read as CSV"
+    return InputError(f"{file}, line {number}: {reason}", hint="look at the quotes in and before that line", file=file, line=number)
+
+
+def _line_of_record(path: Path, record: int) -> int:
+    """The line on which a record begins, both from 1 and with the header as record 1: a quoted cell may span lines."""
+    with path.open(encoding="utf-8-sig", newline="") as handle:
+        reader = csv.reader(handle)
+        for _ in zip(range(record - 1), reader, strict=False):
+            pass
+        return reader.line_num + 1
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an engine's error is about space, and not about data."""
+    return any(word in str(error) for word in ("No space left", "Could not write", "File too large", "disk quota"))
+
+
+def disk_error(error: BaseException, address: str) -> LakeError:
+    """What to say then."""
+    del error  # its text names paths
+    return LakeError(f"can't write the lake {address}: no space left", hint="free space on that disk and run again; nothing was published")

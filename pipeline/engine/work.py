@@ -1,0 +1,201 @@
+"""The work of one step: read, compute, write to staging, check, set broken rows aside."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.engine import duck, sources
+from pipeline.engine.lake import Lake, quarantine_name
+from pipeline.engine.table import Table
+from pipeline.errors import StepError
+from pipeline.quality import checks, quarantine
+from pipeline.records import Contract, DatasetVersion, Phase, Pipeline, Step, StepKind, StepRun
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from pipeline.settings import Settings
+
+_LANDING = "landing"
+
+
+@contextmanager
+def phase(phases: list[Phase], name: str) -> Iterator[None]:
+    """Note how long a part of a run or step took, also when it raises."""
+    started = time.time_ns()
+    try:
+        yield
+    finally:
+        phases.append(Phase(name=name, started_ns=started, ended_ns=time.time_ns()))
+
+
+@dataclass(slots=True, kw_only=True)
+class Workshop:
+    """What the steps of one run share: the database, the staging folder, and what was staged so far."""
+
+    pipeline: Pipeline
+    settings: Settings
+    lake: Lake
+    staging: Path
+    connection: duckdb.DuckDBPyConnection
+    headers: Mapping[str, sources.Header]
+    as_of: date | None
+    staged: dict[str, tuple[DatasetVersion, Path]] = field(default_factory=dict)
+
+    def do(self, run: StepRun) -> None:
+        """Run one step; its record has all facts afterwards, and as many as there are when it raises."""
+        doing = {StepKind.INGEST: self._ingest, StepKind.SQL: self._sql, StepKind.PYTHON: self._python}
+        for dataset in run.step.inputs:
+            if dataset in self.staged:
+                run.rows_in[dataset] = self.staged[dataset][0].rows
+        doing[run.step.kind](run)
+
+    # ------------------------------------------------------------------------------------------------ the three kinds
+
+    def _ingest(self, run: StepRun) -> None:
+        source, bronze = run.step.inputs[0], run.step.outputs[0]
+        header = self.headers[source]
+        landing = self.staging / _LANDING / source / "part-0000.parquet"
+        landing.parent.mkdir(parents=True)
+        with phase(run.phases, "read"):
+            file = sources.land(self.connection, header, landing)
+        run.inputs.append(file)
+        run.rows_in[source] = file.rows
+        origin = f"{duck.literal(file.file)} AS source_file, file_row_number + 1 AS record_number, {duck.literal(file.load_id)} AS load_id"
+        table = f"(SELECT * EXCLUDE (file_row_number), {origin} FROM {duck.parquet(landing.parent, record_numbers=True)})"
+        if header.extra:
+            run.checks.append(checks.extra_columns_check(header.contract, header.extra))
+        self._split(run, header.contract, table, bronze)
+        shutil.rmtree(landing.parent)
+        self._seal(run, bronze)
+        self._check(run, self.pipeline.contracts[bronze])
+
+    def _sql(self, run: StepRun) -> None:
+        step = run.step
+        assert step.sql is not None  # `sql_step` sets it
+        select = step.sql.read_text(encoding="utf-8").strip().rstrip(";")
+        self._register_seeds(step)
+        with phase(run.phases, "compute"):
+            self._write(step.outputs[0], select)
+        self._finish(run, step.outputs[0])
+
+    def _python(self, run: StepRun) -> None:
+        step = run.step
+        assert step.function is not None  # `python_step` sets it
+        with phase(run.phases, "compute"):
+            made = step.function(**{table.name: table for table in map(self._table, step.inputs)})
+        results = made if len(step.outputs) > 1 else {step.outputs[0]: made}
+        if set(results) != set(step.outputs):
+            raise StepError(f"step {step.name} returned {sorted(results)}", hint=f"it declares {', '.join(step.outputs)}", step=step.name)
+        for dataset, result in results.items():
+            with phase(run.phases, "write"):
+                self._write_result(dataset, result)
+            self._finish(run, dataset)
+
+    # --------------------------------------------------------------------------------------------------- their parts
+
+    def _folder(self, dataset: str) -> Path:
+        folder = self.staging / dataset
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _write(self, dataset: str, select: str) -> int:
+        try:
+            return duck.write_parquet(self.connection, select, self._folder(dataset) / "part-0000.parquet")
+        except Exception as error:
+            if sources.is_disk_full(error):
+                raise sources.disk_error(error, self.lake.address) from error
+            raise
+
+    def _write_result(self, dataset: str, result: Any) -> None:
+        contract = self.pipeline.contracts[dataset]
+        if not contract.is_table:
+            for name, content in sorted(result.items()):
+                (self._folder(dataset) / name).write_bytes(content)
+            return
+        self.connection.register("result", result)
+        columns = ", ".join(_cast(contract, name) for name in result.columns)
+        self._write(dataset, f"SELECT {columns} FROM result")
+        self.connection.unregister("result")
+
+    def _finish(self, run: StepRun, dataset: str) -> None:
+        """Check what was written and, where rows broke a row rule, write it again without them."""
+        contract = self.pipeline.contracts[dataset]
+        if any(rule.quarantine for rule in contract.expectations):
+            whole = self.staging / _LANDING / dataset
+            whole.parent.mkdir(parents=True, exist_ok=True)
+            self._folder(dataset).rename(whole)
+            self._split(run, contract, duck.parquet(whole), dataset)
+            shutil.rmtree(whole)
+            self._seal(run, dataset)
+            return
+        self._seal(run, dataset)
+        self._check(run, contract)
+
+    def _check(self, run: StepRun, contract: Contract) -> None:
+        if contract.is_table:
+            with phase(run.phases, "check"):
+                verdict = checks.evaluate(self.connection, duck.parquet(self._folder(contract.dataset)), contract, engine=self.settings.quality_engine.value)
+            run.checks += verdict.checks
+            run.column_stats[contract.dataset] = verdict.column_stats
+
+    def _split(self, run: StepRun, contract: Contract, table: str, dataset: str) -> None:
+        """Check `table`, write its good rows to `dataset` and its broken ones to quarantine: no row is lost or made."""
+        with phase(run.phases, "check"):
+            verdict = checks.evaluate(self.connection, table, contract, engine=self.settings.quality_engine.value, as_of=self.as_of)
+        run.checks += verdict.checks
+        run.column_stats[contract.dataset] = verdict.column_stats
+        with phase(run.phases, "write"):
+            good = self._write(dataset, quarantine.good_rows_sql(table, contract, verdict))
+            bad, set_aside = 0, quarantine.bad_rows_sql(table, contract, verdict)
+            if set_aside is not None:
+                bad = self._write(quarantine_name(dataset), set_aside)
+                self._stage(quarantine_name(dataset), bad)
+        run.rows_quarantined[dataset] = bad
+        if good + bad != verdict.rows:
+            raise StepError(
+                f"step {run.step.name}: {verdict.rows} rows in, {good} out and {bad} quarantined", hint="this is a bug in Goldtrace", step=run.step.name
+            )
+
+    def _seal(self, run: StepRun, dataset: str) -> None:
+        rows = None
+        if self.pipeline.contracts[dataset].is_table:
+            counted = self.connection.execute(f"SELECT count(*) FROM {duck.parquet(self._folder(dataset))}").fetchone()
+            rows = int(counted[0]) if counted else None
+        with phase(run.phases, "hash"):
+            run.outputs[dataset] = self._stage(dataset, rows)
+        if rows is not None:
+            layer, name = dataset.split("/", 1)
+            self.connection.execute(f"CREATE SCHEMA IF NOT EXISTS {layer}")
+            self.connection.execute(f"CREATE VIEW {layer}.{duck.quoted(name)} AS SELECT * FROM {duck.parquet(self._folder(dataset))}")
+
+    def _stage(self, dataset: str, rows: int | None) -> DatasetVersion:
+        version = self.lake.seal(dataset, self._folder(dataset), rows)
+        self.staged[dataset] = (version, self._folder(dataset))
+        return version
+
+    def _table(self, dataset: str) -> Table:
+        version, folder = self.staged[dataset]
+        return Table(name=dataset.split("/", 1)[1], rows=version.rows or 0, files=sorted(folder.iterdir()), connection=self.connection)
+
+    def _register_seeds(self, step: Step) -> None:
+        self.connection.execute("CREATE SCHEMA IF NOT EXISTS seed")
+        for name, path in step.seeds.items():
+            self.connection.execute(f"CREATE OR REPLACE VIEW seed.{duck.quoted(name)} AS SELECT * FROM read_csv({duck.literal(path)}, header=true)")
+
+
+def _cast(contract: Contract, name: str) -> str:
+    """A frame's column as the contract's type, NaN as missing; one that the contract doesn't know is left for its check to name."""
+    known = {column.name: column for column in contract.columns}
+    if name not in known:
+        return duck.quoted(name)
+    kind = duck.SQL_TYPES[known[name].type]
+    value = f"CAST({duck.quoted(name)} AS {kind})"
+    return f"CASE WHEN NOT isnan({value}) THEN {value} END AS {duck.quoted(name)}" if kind == "DOUBLE" else f"{value} AS {duck.quoted(name)}"

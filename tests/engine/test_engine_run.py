@@ -1,0 +1,117 @@
+"""Whole runs of a small pipeline, in this process: states, gate, publishing."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import api
+from pipeline.engine.lake import Lake
+from pipeline.engine.runner import exit_code
+from pipeline.records import Gate, Outcome, Run, State
+from pipeline.telemetry import bundle
+from tests.engine.engine_support import tree, write_source
+
+Go = Callable[..., Run]
+
+
+@pytest.fixture
+def go(app: Path, monkeypatch: pytest.MonkeyPatch) -> Go:
+    monkeypatch.chdir(app)
+    monkeypatch.syspath_prepend(str(app))
+    sys.modules.pop("small_app", None)  # that of another test's folder
+
+    def goer(**options: Any) -> Run:
+        return api.run(app="small_app:PIPELINE", tracking="off", **options)
+
+    return goer
+
+
+def test_a_run_publishes_all_datasets_and_says_so_in_its_manifest(go: Go, app: Path) -> None:
+    run = go()
+    assert (run.state, run.gate, exit_code(run)) == (State.COMPLETED, Gate.GREEN, 0)
+    assert sorted(Lake("lake").current()["datasets"]) == ["bronze/food", "bronze/weight", "gold/total", "gold/words", "silver/features"]
+    found = bundle.find(app / "runs", "last")
+    assert found.state is State.COMPLETED
+    assert [step["state"] for step in found.manifest["steps"]] == ["COMPLETED"] * 5
+
+
+def test_the_same_input_again_changes_nothing(go: Go, app: Path) -> None:
+    go()
+    before = tree(app / "lake")
+    run = go()
+    assert {version.changed for version in run.published.values()} == {False}
+    assert tree(app / "lake") == before
+
+
+def test_until_runs_what_the_step_needs_and_nothing_else(go: Go) -> None:
+    run = go(until="features")
+    assert [step.step.name for step in run.steps] == ["weight", "food", "features"]
+    assert sorted(run.published) == ["bronze/food", "bronze/weight", "silver/features"]
+
+
+def test_a_broken_row_is_set_aside_with_its_place_and_the_gate_is_yellow(go: Go, app: Path) -> None:
+    write_source(app, "weight", "weight_kg", [(f"P{i}", 1, 70) for i in range(9)] + [("P9", 1, 900)])
+    run = go()
+    assert (run.gate, run.steps[0].rows_quarantined) == (Gate.YELLOW, {"bronze/weight": 1})
+    broken = [check for check in run.checks if check.outcome is Outcome.QUARANTINED]
+    assert [check.records for check in broken] == [(("weight.csv", 10),)]
+    set_aside = api.read("quarantine/bronze/weight", lake="lake")
+    assert list(set_aside["record_number"]) == [10]
+    assert len(api.read("bronze/weight", lake="lake")) == 9
+
+
+def test_too_many_broken_rows_publish_nothing_and_all_sources_are_looked_at(go: Go, app: Path) -> None:
+    write_source(app, "weight", "weight_kg", [(f"P{i}", 1, 900) for i in range(10)])
+    write_source(app, "food", "calories", [(f"P{i}", 1, -1) for i in range(10)])
+    run = go()
+    assert (run.state, run.gate, exit_code(run)) == (State.FAILED, Gate.RED, 3)
+    assert run.failure is not None
+    assert run.failure.type == "gate"
+    assert [(step.step.name, step.state) for step in run.steps] == [("weight", State.FAILED), ("food", State.FAILED)]
+    assert not (app / "lake").exists()
+
+
+def test_a_step_that_raises_fails_the_run_and_its_words_do_not_leave_the_lake(go: Go, app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go()
+    before = tree(app / "lake")
+    monkeypatch.setenv("APP_RAISES", "1")
+    run = go()
+    assert (run.state, exit_code(run)) == (State.FAILED, 1)
+    assert run.failure is not None
+    assert (run.failure.type, run.failure.step, run.failure.exception) == ("step", "total", "ValueError")
+    assert tree(app / "lake") == before
+    for path in run.bundle.iterdir():
+        assert b"SECRET-PERSON" not in path.read_bytes(), path.name
+
+
+def test_a_missing_input_file_fails_before_a_lake_is_made(go: Go, app: Path) -> None:
+    (app / "input" / "food.csv").unlink()
+    run = go()
+    assert (run.state, exit_code(run), run.steps) == (State.FAILED, 1, [])
+    assert run.failure is not None
+    assert "input/food: no file in" in run.failure.message
+    assert not (app / "lake").exists()
+
+
+def test_rows_after_the_nominal_date_need_a_column_for_it(go: Go) -> None:
+    from datetime import date
+
+    assert go(as_of=date(2026, 1, 1)).gate is Gate.GREEN
+
+
+def test_a_busy_lake_leaves_a_failed_bundle_and_exit_code_4(go: Go, app: Path) -> None:
+    from pipeline.telemetry.identity import new_id
+
+    with Lake(str(app / "lake")).lock(new_id()):
+        run = go()
+    assert (run.state, exit_code(run)) == (State.FAILED, 4)
+    assert run.failure is not None
+    assert run.failure.type == "lake_busy"
+
+
+def test_telemetry_off_leaves_the_manifest_and_no_signal(go: Go) -> None:
+    run = go(telemetry="off")
+    assert {path.name for path in run.bundle.iterdir()} == {"manifest.json", "checks.json", "delivery.json", "report.html"}

@@ -1,0 +1,98 @@
+"""The command as people and scripts meet it: help, output, JSON, exit codes, errors."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from pipeline import cli
+
+
+def pipeline(*arguments: str, cwd: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run the command in a process of its own."""
+    command = [sys.executable, "-c", "from pipeline.cli import main; main()", *arguments]
+    return subprocess.run(command, cwd=cwd, env={"PATH": "/usr/bin:/bin", **environment}, capture_output=True, text=True, timeout=120, check=False)
+
+
+def commands() -> list[list[str]]:
+    top = [[command.name or command.callback.__name__] for command in cli.app.registered_commands]  # type: ignore[union-attr]
+    contracts = [["contracts", command.name] for command in cli.contracts_app.registered_commands]
+    return [*top, *contracts]  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("command", commands(), ids=" ".join)
+def test_the_help_of_every_command_has_an_example(command: list[str]) -> None:
+    shown = CliRunner().invoke(cli.app, [*command, "--help"])
+    assert shown.exit_code == 0
+    assert f"pipeline {' '.join(command)}" in shown.output.split("Example")[1]
+
+
+def test_a_run_prints_state_gate_rows_headline_and_report(study_run: Path) -> None:
+    shown = pipeline("show", "last", cwd=study_run).stdout
+    for words in ("COMPLETED, gate GREEN", "rows in", "fiber_g_week", "95 %", "report.html"):
+        assert words in shown
+
+
+def test_runs_as_json_is_a_list_of_objects_with_the_documented_keys(study_run: Path) -> None:
+    listed = json.loads(pipeline("runs", "--json", cwd=study_run).stdout)
+    assert {"run_id", "state", "gate", "started_at", "ended_at"} <= set(listed[0])
+    assert listed[0]["state"] == "COMPLETED"
+
+
+def test_show_as_json_is_the_manifest(study_run: Path) -> None:
+    shown = json.loads(pipeline("show", "last", "--json", cwd=study_run).stdout)
+    assert shown == json.loads((study_run / "runs" / shown["run_id"] / "manifest.json").read_text())
+
+
+def test_a_report_is_the_same_when_it_is_rebuilt_from_the_bundle(study_run: Path) -> None:
+    path = study_run / pipeline("report", "last", cwd=study_run).stdout.strip()
+    before = path.read_bytes()
+    path.unlink()
+    pipeline("report", "last", cwd=study_run)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "words"),
+    [
+        (["show", "nope"], {}, "no run is 'nope'"),
+        (["run", "--until", "nowhere"], {}, "has no step 'nowhere'"),
+        (["run"], {"PIPELINE_THREADS": "many"}, "PIPELINE_THREADS is 'many'"),
+        (["run"], {"PIPELINE_INPTU": "x"}, "did you mean PIPELINE_INPUT?"),
+        (["run"], {"PIPELINE_LAKE": "s4://bucket"}, "PIPELINE_LAKE is 's4://bucket'"),
+        (["run"], {"PIPELINE_APP": "nowhere:PIPELINE"}, "there is no module nowhere"),
+        (["run"], {"PIPELINE_APP": "json:loads"}, "that is a function"),
+        (["run", "--as-of", "yesterday"], {}, "yesterday"),
+        (["nonsense"], {}, "nonsense"),
+    ],
+)
+def test_wrong_use_is_exit_code_2_and_says_what_is_wrong(tmp_path: Path, arguments: list[str], environment: dict[str, str], words: str) -> None:
+    done = pipeline(*arguments, cwd=tmp_path, **environment)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_contracts_check_names_every_problem_with_file_and_line(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("dataset: silver/a\ndescription: x\nowner: us\ncolour: red\ncolumns:\n  - {name: b, type: strin, description: x}\n")
+    done = pipeline("contracts", "check", str(tmp_path), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "a.yaml:4" in done.stdout
+    assert "a.yaml:6" in done.stdout
+
+
+def test_the_studys_contracts_are_right(tmp_path: Path) -> None:
+    done = pipeline("contracts", "check", cwd=tmp_path)
+    assert (done.returncode, done.stdout.strip()) == (0, "12 contracts are right")
+
+
+def test_synthetic_data_of_the_same_seed_is_the_same(tmp_path: Path) -> None:
+    for out in ("a", "b"):
+        assert pipeline("synth", "--subjects", "5", "--weeks", "3", "--seed", "7", "--out", out, cwd=tmp_path).returncode == 0
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
