@@ -1,0 +1,205 @@
+"""The numbers of a run as OpenTelemetry metrics: one OTLP JSON line in `metrics.jsonl`, collected once, when the run ends.
+
+A sample is a run: everything is recorded at the end and collected by a single flush, since a second collection would count
+every run twice. What is not known is absent, never zero. Labels are those of `names.py` and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO
+
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.json.file import FileMetricExporter
+from opentelemetry.metrics import Meter
+from opentelemetry.sdk import metrics as sdk
+from opentelemetry.sdk.metrics.export import AggregationTemporality, MetricExportResult, MetricsData, PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.view import Aggregation, ExplicitBucketHistogramAggregation
+from opentelemetry.trace import INVALID_SPAN, set_span_in_context
+
+from pipeline import names
+from pipeline.errors import LakeError
+from pipeline.records import Check, Estimate, Gate, Outcome, Run, State, StepRun
+from pipeline.telemetry import bundle
+from pipeline.telemetry.manifest import seconds
+from pipeline.telemetry.resource import resource
+from pipeline.telemetry.tracing import span_context
+
+# Seconds: from a step on a sample to a night's run.
+BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400)
+GATES = {Gate.GREEN: 0, Gate.YELLOW: 1, Gate.RED: 2}
+OUTCOMES = {State.COMPLETED: "completed", State.FAILED: "failed", State.RUNNING: "failed", State.ABORTED: "aborted", State.LOST: "aborted"}
+
+# The root span is current while metrics are recorded, and is not the example for all of them. An empty context would not do:
+# the SDK takes it for none.
+NOBODY = set_span_in_context(INVALID_SPAN, Context())
+
+Labels = Mapping[str, str]
+# One measurement: instrument, value, labels, and the span that an exemplar leads to.
+Sample = tuple[names.Metric, float, Labels, Context | None]
+
+
+class _Exporter(FileMetricExporter):
+    """The official exporter, which tells a failed write only in its result, which the reader drops: here it is kept."""
+
+    failed = False
+
+    def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **_: object) -> MetricExportResult:
+        result = super().export(metrics_data, timeout_millis)
+        self.failed = self.failed or result is not MetricExportResult.SUCCESS
+        return result
+
+
+class MetricsHook:
+    """Writes a run's metrics to its bundle."""
+
+    signal = "metrics"
+
+    def __init__(self, resource_attributes: str = "") -> None:
+        """Take what `OTEL_RESOURCE_ATTRIBUTES` says."""
+        self._resource_attributes = resource_attributes
+
+    @contextmanager
+    def run(self, run: Run) -> Iterator[None]:
+        """Record and collect everything when the run has ended, unless this is a child that a step forked."""
+        process = os.getpid()
+        try:
+            yield
+        finally:
+            if os.getpid() == process:
+                self._write(run)
+
+    def _write(self, run: Run) -> None:
+        with bundle.open_for_append(run.bundle / bundle.METRICS) as file:
+            _write(run, file, self._resource_attributes)
+
+    @contextmanager
+    def step(self, run: Run, step: StepRun) -> Iterator[None]:  # noqa: ARG002 - the seam hands over both
+        """Nothing: a step's numbers are on the run's record in the end."""
+        yield
+
+
+def _write(run: Run, file: IO[str], resource_attributes: str) -> None:
+    exporter = _Exporter(stream=file, preferred_temporality=_TEMPORALITY, preferred_aggregation=_AGGREGATION)
+    # An infinite interval: no thread, and no collection but the one below.
+    reader = PeriodicExportingMetricReader(exporter, export_interval_millis=math.inf)
+    provider = sdk.MeterProvider([reader], resource(run, resource_attributes), exemplar_filter=sdk.TraceBasedExemplarFilter(), shutdown_on_exit=False)
+    meter = provider.get_meter(names.SCOPE, run.code.version)
+    instruments = {metric: _instrument(meter, metric) for metric in names.metrics()}
+    for metric, value, labels, context in samples(run):
+        instruments[metric](value, labels, context or NOBODY)
+    provider.force_flush()
+    provider.shutdown()
+    if exporter.failed:
+        raise LakeError(f"the metrics could not be written to {bundle.METRICS}", hint="is the disk full?")
+
+
+# A backend's wish for deltas in the environment would make Prometheus refuse the whole line.
+_TEMPORALITY: dict[type, AggregationTemporality] = dict.fromkeys((sdk.Counter, sdk.Histogram), AggregationTemporality.CUMULATIVE)
+_AGGREGATION: dict[type, Aggregation] = {sdk.Histogram: ExplicitBucketHistogramAggregation(BUCKETS)}
+
+
+def _instrument(meter: Meter, metric: names.Metric) -> Callable[[float, Labels, Context], None]:
+    if metric.kind == "counter":
+        return meter.create_counter(metric.name, metric.unit, metric.meaning).add
+    if metric.kind == "histogram":
+        return meter.create_histogram(metric.name, metric.unit, metric.meaning).record
+    return meter.create_gauge(metric.name, metric.unit, metric.meaning).set
+
+
+# ---------------------------------------------------------------------------------------------- what there is to say
+
+
+def samples(run: Run) -> Iterator[Sample]:
+    """Everything that a finished run has to say in numbers."""
+    yield from _of_run(run)
+    for step in run.steps:
+        yield from _of_step(run, step)
+        yield from _of_datasets(run, step)
+    yield from _of_published(run)
+    yield from _of_checks(run.checks)
+    for estimate in run.estimates:
+        yield from _of_estimate(estimate)
+    for signal in sorted(run.telemetry_seconds.keys() | run.telemetry_lost.keys()):
+        labels = {names.SIGNAL.name: signal}
+        yield names.TELEMETRY_SECONDS, run.telemetry_seconds.get(signal, 0.0), labels, None
+        yield names.TELEMETRY_LOST, run.telemetry_lost.get(signal, 0), labels, None
+
+
+def _of_run(run: Run) -> Iterator[Sample]:
+    outcome = {names.OUTCOME.name: OUTCOMES[run.state]}
+    yield names.RUNS, 1, outcome | {names.GATE.name: run.gate.value.lower() if run.gate else "none"}, None
+    yield names.LAST_RUN_SUCCESS, int(run.state is State.COMPLETED), {}, None
+    took = seconds(run.started_ns, run.ended_ns)
+    if took is not None:
+        yield names.RUN_DURATION, took, outcome, span_context(run.trace_id, run.span_id)
+        yield names.LAST_RUN_DURATION, took, {}, None
+    if run.gate is not None:
+        yield names.LAST_RUN_GATE, GATES[run.gate], {}, None
+    if run.success_share_20 is not None:
+        yield names.LAST_RUN_SUCCESS_SHARE_20, run.success_share_20, {}, None
+
+
+def _of_step(run: Run, step: StepRun) -> Iterator[Sample]:
+    took = seconds(step.started_ns, step.ended_ns)
+    if took is not None:
+        labels = {names.STEP.name: step.step.name}
+        yield names.STEP_DURATION, took, labels | {names.OUTCOME.name: OUTCOMES[step.state]}, span_context(run.trace_id, step.span_id)
+        yield names.STEP_LAST_DURATION, took, labels, None
+
+
+def _of_datasets(run: Run, step: StepRun) -> Iterator[Sample]:
+    """Rows and bytes of what a step wrote: `in` is all that the step read, so in = out + quarantined for one that only sorts out."""
+    rows_in = None if None in step.rows_in.values() or not step.rows_in else sum(rows or 0 for rows in step.rows_in.values())
+    set_aside = sum(step.rows_quarantined.values())
+    for name, version in step.outputs.items():
+        of_rows = {"in": rows_in, "out": version.rows, "quarantined": set_aside} if version.rows is not None else {}
+        of_bytes = {"in": _bytes_in(run, step), "out": version.bytes}
+        yield from _flows(names.DATASET_ROWS, name, of_rows)
+        yield from _flows(names.DATASET_BYTES, name, of_bytes)
+
+
+def _flows(metric: names.Metric, dataset: str, flows: Mapping[str, int | None]) -> Iterator[Sample]:
+    for flow, value in flows.items():
+        if value is not None:
+            yield metric, value, _dataset(dataset) | {names.FLOW.name: flow}, None
+
+
+def _bytes_in(run: Run, step: StepRun) -> int | None:
+    """The bytes of everything that a step read; None when some of it was not made in this run."""
+    sizes = {source.source: source.bytes for source in run.inputs} | {name: output.bytes for other in run.steps for name, output in other.outputs.items()}
+    return sum(sizes[name] for name in step.step.inputs) if step.step.inputs and all(name in sizes for name in step.step.inputs) else None
+
+
+def _dataset(name: str) -> dict[str, str]:
+    return {names.DATASET.name: name, names.LAYER.name: name.split("/", 1)[0]}
+
+
+def _of_published(run: Run) -> Iterator[Sample]:
+    at = next((phase.ended_ns for phase in reversed(run.phases) if phase.name == "publish"), run.ended_ns)
+    for name in run.published if at is not None else ():
+        yield names.DATASET_PUBLISHED, (at or 0) / 1e9, _dataset(name), None
+
+
+def _of_checks(checks: Iterable[Check]) -> Iterator[Sample]:
+    counted: Counter[tuple[str, str, Outcome]] = Counter((check.dataset, check.severity.value, check.outcome) for check in checks)
+    for (dataset, severity, outcome), count in counted.items():
+        yield names.CHECKS, count, {names.DATASET.name: dataset, names.SEVERITY.name: severity, names.OUTCOME.name: outcome.value}, None
+
+
+def _of_estimate(estimate: Estimate) -> Iterator[Sample]:
+    labels = {names.MODEL.name: estimate.model, names.TERM.name: estimate.term}
+    values = {
+        names.MODEL_ESTIMATE: estimate.estimate,
+        names.MODEL_CI_LOW: estimate.ci_low,
+        names.MODEL_CI_HIGH: estimate.ci_high,
+        names.MODEL_P_VALUE: estimate.p_value,
+        names.MODEL_CONVERGED: int(estimate.converged),
+    }
+    for metric, value in values.items():
+        if value is not None and math.isfinite(value):
+            yield metric, value, labels, None
