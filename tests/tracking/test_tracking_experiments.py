@@ -1,0 +1,229 @@
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import BackendError
+from pipeline.records import Run, State
+from pipeline.settings import Settings
+from pipeline.telemetry.guard import Hooks
+from pipeline.tracking.experiments import ExperimentsHook, LostRuns
+from pipeline.tracking.process import Target, Worker, target
+
+# A run with the hook, in a process of its own: what it imported, and whether OpenTelemetry's globals are as before.
+ISOLATED = """
+import json, sys
+from pathlib import Path
+from pipeline.settings import load
+from pipeline.testing import example_run
+from pipeline.tracking.experiments import ExperimentsHook
+from opentelemetry import trace, metrics
+before = trace.get_tracer_provider(), metrics.get_meter_provider()
+runs = Path(sys.argv[1])
+run = example_run(runs / "run")
+with ExperimentsHook(load(runs=runs), runs).run(run):
+    pass
+after = trace.get_tracer_provider(), metrics.get_meter_provider()
+print(json.dumps({"mlflow": [name for name in sys.modules if name.startswith(("mlflow", "sqlalchemy", "pandas"))],
+                  "same": [a is b for a, b in zip(before, after)], "state": json.loads((run.bundle / "delivery.json").read_text())["experiments"]["state"]}))
+"""
+ORPHAN = """
+import os, signal, sys
+from pipeline.tracking.process import Target, Worker
+worker = Worker(Target(uri=sys.argv[1], seconds=10)).__enter__()
+print(worker.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def delivery(run: Run) -> dict:
+    return json.loads((run.bundle / "delivery.json").read_text())["experiments"]
+
+
+@contextmanager
+def taking_at_most(seconds: float) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    assert time.monotonic() - started < seconds
+
+
+def is_gone(pid: int | None) -> bool:
+    """Whether neither a process nor a zombie of ours has that id."""
+    try:
+        os.kill(pid or 0, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def has_ended(pid: int) -> bool:
+    """Whether it is gone, or a zombie that whoever inherited it has not looked after yet."""
+    status = Path(f"/proc/{pid}/stat")
+    try:
+        return is_gone(pid) or (status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z")
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def run_with(settings: Settings, run: Run) -> list[Exception]:
+    """Run the hook behind the guard; what it said went wrong."""
+    said: list[Exception] = []
+    with Hooks([ExperimentsHook(settings, run.bundle)], on_failure=lambda _run, _signal, error: said.append(error)).run(run):
+        pass
+    return said
+
+
+def test_neither_mlflow_nor_its_tracing_gets_into_the_runs_process(tmp_path: Path, root: Path, ready_store: Callable[[Path], None]) -> None:
+    ready_store(tmp_path / "runs")
+    # With these, MLflow sets up tracing of its own where it is imported.
+    environment = {**os.environ, "PYTHONPATH": str(root), "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "PIPELINE_TRACKING_TIMEOUT": "60"}
+    done = subprocess.run([sys.executable, "-c", ISOLATED, str(tmp_path / "runs")], env=environment, capture_output=True, check=True)
+    assert json.loads(done.stdout) == {"mlflow": [], "same": [True, True], "state": "delivered"}
+    assert done.stderr == b""
+
+
+def test_with_tracking_off_nothing_is_started_and_the_bundle_says_so(ended: Run, settings_for: Callable[..., Settings]) -> None:
+    settings = settings_for(ended.bundle.parent, tracking="off")
+    assert run_with(settings, ended) == []
+    assert delivery(ended) == {"state": "off"}
+    assert not (ended.bundle.parent / "mlflow.db").exists()
+
+
+def test_what_others_delivered_stays_in_the_file(ended: Run, settings_for: Callable[..., Settings]) -> None:
+    (ended.bundle / "delivery.json").write_text('{"lineage": {"state": "delivered"}}')
+    run_with(settings_for(ended.bundle.parent, tracking="off"), ended)
+    assert json.loads((ended.bundle / "delivery.json").read_text()) == {"lineage": {"state": "delivered"}, "experiments": {"state": "off"}}
+
+
+def test_a_file_that_is_no_database_is_said_once_and_left_alone(ended: Run, settings_for: Callable[..., Settings]) -> None:
+    database = ended.bundle.parent / "mlflow.db"
+    database.write_bytes(b"not a database" * 100)
+    with taking_at_most(3):
+        (error,) = run_with(settings_for(ended.bundle.parent), ended)
+    assert isinstance(error, BackendError)
+    assert "file is not a database" in error.message
+    assert delivery(ended)["state"] == "failed"
+    assert ended.telemetry_lost == {"experiments": 1}
+    assert database.read_bytes() == b"not a database" * 100
+
+
+def test_a_database_that_someone_holds_is_delivered_later(ended: Run, settings_for: Callable[..., Settings], ready_store: Callable[[Path], None]) -> None:
+    ready_store(ended.bundle.parent)
+    with closing(sqlite3.connect(ended.bundle.parent / "mlflow.db", isolation_level=None)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        (error,) = run_with(settings_for(ended.bundle.parent), ended)
+    assert "is locked" in str(error)
+    assert delivery(ended)["state"] == "pending"
+
+
+def test_a_folder_that_cannot_be_written_is_said(ended: Run, settings_for: Callable[..., Settings]) -> None:
+    (ended.bundle.parent / "mlflow.db").mkdir()
+    (error,) = run_with(settings_for(ended.bundle.parent), ended)
+    assert "unable to open database file" in str(error)
+
+
+def test_a_server_that_never_answers_costs_two_seconds_and_no_password_is_told(ended: Run, black_hole: str, settings_for: Callable[..., Settings]) -> None:
+    with taking_at_most(2.5):
+        (error,) = run_with(settings_for(ended.bundle.parent, mlflow_tracking_uri=black_hole), ended)
+    told = json.dumps(delivery(ended)) + str(error) + repr(error.facts)
+    assert delivery(ended)["state"] == "pending"
+    assert "**********@127.0.0.1" in told
+    assert "opensesame" not in told
+
+
+def test_a_hanging_worker_is_killed_at_the_deadline(tmp_path: Path) -> None:
+    with taking_at_most(2), Worker(Target(uri=f"sqlite:///{tmp_path}/mlflow.db", seconds=0.3)) as worker:
+        os.kill(worker.pid, signal.SIGSTOP)
+        refusal = worker.ask([])["refusal"]
+    assert refusal == {"retry_is_safe": True, "error": "", "message": "no answer within 0.3 s"}
+    assert is_gone(worker.pid)
+
+
+def test_a_worker_that_was_killed_is_told_by_how_it_ended(tmp_path: Path) -> None:
+    with Worker(Target(uri=f"sqlite:///{tmp_path}/mlflow.db", seconds=5)) as worker:
+        os.kill(worker.pid, signal.SIGKILL)
+        refusal = worker.ask([])["refusal"]
+    assert refusal["message"] == "the worker ended with code -9 and no answer"
+
+
+def test_a_worker_that_can_not_be_started_is_told_when_it_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
+    with Worker(Target(uri="sqlite:///mlflow.db", seconds=5)) as worker:
+        assert worker.ask([])["refusal"]["message"] == "the worker could not be started: No such file or directory"
+
+
+@pytest.mark.parametrize("after_seconds", [0.01, 0.1, 0.25])
+def test_a_ctrl_c_while_waiting_leaves_no_process_and_no_scratch_folder(after_seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt), Worker(Target(uri=f"sqlite:///{tmp_path}/mlflow.db", seconds=10)) as worker:
+            signal.setitimer(signal.ITIMER_REAL, after_seconds)
+            worker.ask([])
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert is_gone(worker.pid)
+    assert not list(tmp_path.glob("goldtrace-*"))
+
+
+def test_a_worker_whose_run_was_killed_leaves_by_itself(tmp_path: Path, root: Path) -> None:
+    command = [sys.executable, "-c", ORPHAN, f"sqlite:///{tmp_path}/mlflow.db"]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(root), "TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE, check=False)
+    deadline = time.monotonic() + 5
+    while not has_ended(int(done.stdout)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert has_ended(int(done.stdout))
+    assert not list(tmp_path.glob("goldtrace-*"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="the environment of another process is read from /proc")
+def test_a_worker_has_telemetry_off_and_nothing_of_the_callers_tracing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_RUN_ID", "somebody-elses")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    with Worker(Target(uri=uri, seconds=5)) as worker:
+        lines = Path(f"/proc/{worker.pid}/environ").read_text().split("\0")
+    environment = dict(line.split("=", 1) for line in lines if line)
+    assert (environment["MLFLOW_DISABLE_TELEMETRY"], environment["DO_NOT_TRACK"], environment["MLFLOW_TRACKING_URI"]) == ("true", "true", uri)
+    assert not {"OTEL_EXPORTER_OTLP_ENDPOINT", "MLFLOW_RUN_ID"} & environment.keys()
+
+
+def test_a_run_that_is_torn_down_while_going_on_is_not_told(tmp_path: Path, ended: Run, settings_for: Callable[..., Settings]) -> None:
+    ended.state = State.RUNNING
+    assert run_with(settings_for(ended.bundle.parent), ended) == []
+    assert not (ended.bundle / "delivery.json").exists()
+
+
+def test_lost_runs_wait_for_nothing_when_tracking_is_off(tmp_path: Path, settings_for: Callable[..., Settings]) -> None:
+    lost = LostRuns(settings_for(tmp_path, tracking="off"))
+    lost.close(tmp_path / "no-such-bundle", 0, "gone")
+    assert lost.take() == []
+    lost.deliver()
+
+
+@pytest.mark.parametrize(
+    ("uri", "seconds"),
+    [
+        (None, 10),
+        ("sqlite:////data/mlflow.db", 10),
+        ("/data/mlruns", 10),
+        ("file:///data/mlruns", 10),
+        ("http://127.0.0.1:5000", 2),
+        ("postgresql://host/mlflow", 2),
+        ("databricks", 10),
+    ],
+)
+def test_a_remote_store_gets_two_seconds_at_most(uri: str | None, seconds: float, tmp_path: Path, settings_for: Callable[..., Settings]) -> None:
+    assert target(settings_for(tmp_path, mlflow_tracking_uri=uri)).seconds == seconds
