@@ -1,0 +1,217 @@
+-- silver/weekly_features: one row for each subject-week that the daily totals or the food diary know.
+--
+-- The two count weeks on their own: the daily totals have a column, the diary's week is 1 + the whole weeks since the
+-- subject's first diary date. What only one of them knows is missing from the other.
+WITH totals AS (
+    -- A week's values as lists in the order of their size: lists are summed front to back, so the last bits don't depend
+    -- on which thread saw which row (plain sums of DOUBLE do), and no value is too large or too small.
+    SELECT
+        subject_id,
+        week,
+        list_sort(list(total_calories), 'ASC', 'NULLS LAST') AS calories,
+        count(total_calories) AS calories_days,
+        list_sort(list(total_fiber_g), 'ASC', 'NULLS LAST') AS fiber_g,
+        count(total_fiber_g) AS fiber_days
+    FROM bronze.fiber
+    GROUP BY subject_id, week
+),
+
+weekly_totals AS (
+    -- Deviations are taken from the smallest value: the same number, without digits cancelling when values lie close.
+    SELECT
+        subject_id,
+        week,
+        list_sum(calories) AS calories_sum,
+        list_stddev_samp(list_transform(calories, lambda value : value - calories[1])) AS calories_std,
+        calories_days,
+        list_sum(fiber_g) AS fiber_g_sum,
+        list_stddev_samp(list_transform(fiber_g, lambda value : value - fiber_g[1])) AS fiber_g_std,
+        fiber_days
+    FROM totals
+),
+
+-- One expression a category, from the seed. Alternatives are tried in their order, and one counts only if a word ends
+-- with it. RE2's \b is ASCII. Letters lose their case by translate, here and in the diary: lower() and (?i) also take the
+-- Kelvin sign for a k and the long s for an s. A phrase is text, whatever signs it has, hence regexp_escape.
+phrases AS (
+    SELECT
+        category,
+        rank,
+        regexp_escape(translate(phrase, 'ABCDEFGHIJKLMNOPQRSTUVWXYZ', 'abcdefghijklmnopqrstuvwxyz')) AS phrase
+    FROM seed.food_phrases
+    WHERE phrase <> ''
+),
+
+patterns AS (
+    SELECT
+        '\b(?:' || string_agg(phrase, '|' ORDER BY rank, phrase) FILTER (WHERE category = 'potato') || ')\b' AS potato,
+        '\b(?:' || string_agg(phrase, '|' ORDER BY rank, phrase) FILTER (WHERE category = 'beans') || ')\b' AS beans,
+        '\b(?:' || string_agg(phrase, '|' ORDER BY rank, phrase) FILTER (WHERE category = 'rice') || ')\b' AS rice,
+        '\b(?:' || string_agg(phrase, '|' ORDER BY rank, phrase) FILTER (WHERE category = 'oats') || ')\b' AS oats,
+        '\b(?:' || string_agg(phrase, '|' ORDER BY rank, phrase) FILTER (WHERE category = 'bread') || ')\b' AS bread,
+        '\b(?:' || string_agg(phrase, '|' ORDER BY rank, phrase) FILTER (WHERE category = 'fruit') || ')\b' AS fruit,
+        '\b(?:' || string_agg(phrase, '|' ORDER BY rank, phrase) FILTER (WHERE category = 'vegetables') || ')\b' AS vegetables,
+        '\b(?:' || string_agg(phrase, '|' ORDER BY rank, phrase) FILTER (WHERE category = 'dairy') || ')\b' AS dairy,
+        '\b(?:' || string_agg(phrase, '|' ORDER BY rank, phrase) FILTER (WHERE category = 'meat') || ')\b' AS meat,
+        '\b(?:' || string_agg(phrase, '|' ORDER BY rank, phrase) FILTER (WHERE category = 'egg') || ')\b' AS egg,
+        '\b(?:' || string_agg(phrase, '|' ORDER BY rank, phrase) FILTER (WHERE category = 'nuts') || ')\b' AS nuts
+    FROM phrases
+),
+
+-- Each text of the diary once (there are thousands against millions of lines), a hundred to a block with character 31
+-- between them: a pattern that comes from a table is compiled for each row, which takes longer than to search a hundred
+-- texts. A text's own 30 and 31 give way to 29, which is no letter either.
+texts AS (
+    SELECT
+        food_item,
+        row_number() OVER (ORDER BY food_item) // 100 AS block,
+        translate(food_item, 'ABCDEFGHIJKLMNOPQRSTUVWXYZ' || chr(30) || chr(31), 'abcdefghijklmnopqrstuvwxyz' || chr(29) || chr(29)) AS text
+    FROM (SELECT DISTINCT food_item FROM bronze.nutrition WHERE food_item IS NOT NULL) AS diary_texts
+),
+
+blocks AS (
+    SELECT
+        list(food_item ORDER BY food_item) AS food_items,
+        string_agg(text, chr(31) ORDER BY food_item) AS joined
+    FROM texts
+    GROUP BY block
+),
+
+-- Each mention becomes one character 30.
+marked AS (
+    SELECT
+        food_items,
+        regexp_replace(joined, potato, chr(30), 'g') AS potato,
+        regexp_replace(joined, beans, chr(30), 'g') AS beans,
+        regexp_replace(joined, rice, chr(30), 'g') AS rice,
+        regexp_replace(joined, oats, chr(30), 'g') AS oats,
+        regexp_replace(joined, bread, chr(30), 'g') AS bread,
+        regexp_replace(joined, fruit, chr(30), 'g') AS fruit,
+        regexp_replace(joined, vegetables, chr(30), 'g') AS vegetables,
+        regexp_replace(joined, dairy, chr(30), 'g') AS dairy,
+        regexp_replace(joined, meat, chr(30), 'g') AS meat,
+        regexp_replace(joined, egg, chr(30), 'g') AS egg,
+        regexp_replace(joined, nuts, chr(30), 'g') AS nuts
+    FROM blocks
+    CROSS JOIN patterns
+),
+
+-- Of the rest only the 31s are kept, and the block is taken apart at them: a text is now as long as it has mentions.
+marks AS (
+    SELECT
+        unnest(food_items) AS food_item,
+        unnest(string_split(regexp_replace(potato, '[^\x1E\x1F]+', '', 'g'), chr(31))) AS potato,
+        unnest(string_split(regexp_replace(beans, '[^\x1E\x1F]+', '', 'g'), chr(31))) AS beans,
+        unnest(string_split(regexp_replace(rice, '[^\x1E\x1F]+', '', 'g'), chr(31))) AS rice,
+        unnest(string_split(regexp_replace(oats, '[^\x1E\x1F]+', '', 'g'), chr(31))) AS oats,
+        unnest(string_split(regexp_replace(bread, '[^\x1E\x1F]+', '', 'g'), chr(31))) AS bread,
+        unnest(string_split(regexp_replace(fruit, '[^\x1E\x1F]+', '', 'g'), chr(31))) AS fruit,
+        unnest(string_split(regexp_replace(vegetables, '[^\x1E\x1F]+', '', 'g'), chr(31))) AS vegetables,
+        unnest(string_split(regexp_replace(dairy, '[^\x1E\x1F]+', '', 'g'), chr(31))) AS dairy,
+        unnest(string_split(regexp_replace(meat, '[^\x1E\x1F]+', '', 'g'), chr(31))) AS meat,
+        unnest(string_split(regexp_replace(egg, '[^\x1E\x1F]+', '', 'g'), chr(31))) AS egg,
+        unnest(string_split(regexp_replace(nuts, '[^\x1E\x1F]+', '', 'g'), chr(31))) AS nuts
+    FROM marked
+),
+
+mentions AS (
+    SELECT
+        food_item,
+        length(potato) AS potato,
+        length(beans) AS beans,
+        length(rice) AS rice,
+        length(oats) AS oats,
+        length(bread) AS bread,
+        length(fruit) AS fruit,
+        length(vegetables) AS vegetables,
+        length(dairy) AS dairy,
+        length(meat) AS meat,
+        length(egg) AS egg,
+        length(nuts) AS nuts
+    FROM marks
+),
+
+starts AS (
+    SELECT
+        subject_id,
+        min(date) AS first_date
+    FROM bronze.nutrition
+    GROUP BY subject_id
+),
+
+weekly_diary AS (
+    -- Both joins are LEFT, though each line finds its start: the planner then knows that the diary is the larger side.
+    SELECT
+        diary.subject_id,
+        1 + (diary.date - starts.first_date) // 7 AS week,
+        CAST(coalesce(sum(mentions.potato), 0) AS BIGINT) AS potato,
+        CAST(coalesce(sum(mentions.beans), 0) AS BIGINT) AS beans,
+        CAST(coalesce(sum(mentions.rice), 0) AS BIGINT) AS rice,
+        CAST(coalesce(sum(mentions.oats), 0) AS BIGINT) AS oats,
+        CAST(coalesce(sum(mentions.bread), 0) AS BIGINT) AS bread,
+        CAST(coalesce(sum(mentions.fruit), 0) AS BIGINT) AS fruit,
+        CAST(coalesce(sum(mentions.vegetables), 0) AS BIGINT) AS vegetables,
+        CAST(coalesce(sum(mentions.dairy), 0) AS BIGINT) AS dairy,
+        CAST(coalesce(sum(mentions.meat), 0) AS BIGINT) AS meat,
+        CAST(coalesce(sum(mentions.egg), 0) AS BIGINT) AS egg,
+        CAST(coalesce(sum(mentions.nuts), 0) AS BIGINT) AS nuts,
+        count(*) AS entries
+    FROM bronze.nutrition AS diary
+    LEFT JOIN starts ON diary.subject_id = starts.subject_id
+    LEFT JOIN mentions ON diary.food_item = mentions.food_item
+    GROUP BY diary.subject_id, 1 + (diary.date - starts.first_date) // 7
+)
+
+SELECT
+    coalesce(weekly_totals.subject_id, weekly_diary.subject_id) AS subject_id,
+    coalesce(weekly_totals.week, weekly_diary.week) AS week,
+    calories_sum / calories_days AS calories_mean,
+    calories_sum,
+    calories_std,
+    calories_days,
+    fiber_g_sum / fiber_days AS fiber_g_mean,
+    fiber_g_sum,
+    fiber_g_std,
+    fiber_days,
+    calories_sum AS calories_week,
+    fiber_g_sum AS fiber_g_week,
+    calories_sum / calories_days AS calories_day_avg,
+    fiber_g_sum / fiber_days AS fiber_g_day_avg,
+    CASE WHEN calories_sum <> 0 THEN 1000 * fiber_g_sum / calories_sum END AS fiber_per_1000_cal,
+    potato AS potato_mentions,
+    CAST(potato > 0 AS BIGINT) AS potato_week,
+    beans AS beans_mentions,
+    CAST(beans > 0 AS BIGINT) AS beans_week,
+    rice AS rice_mentions,
+    CAST(rice > 0 AS BIGINT) AS rice_week,
+    oats AS oats_mentions,
+    CAST(oats > 0 AS BIGINT) AS oats_week,
+    bread AS bread_mentions,
+    CAST(bread > 0 AS BIGINT) AS bread_week,
+    fruit AS fruit_mentions,
+    CAST(fruit > 0 AS BIGINT) AS fruit_week,
+    vegetables AS vegetables_mentions,
+    CAST(vegetables > 0 AS BIGINT) AS vegetables_week,
+    dairy AS dairy_mentions,
+    CAST(dairy > 0 AS BIGINT) AS dairy_week,
+    meat AS meat_mentions,
+    CAST(meat > 0 AS BIGINT) AS meat_week,
+    egg AS egg_mentions,
+    CAST(egg > 0 AS BIGINT) AS egg_week,
+    nuts AS nuts_mentions,
+    CAST(nuts > 0 AS BIGINT) AS nuts_week,
+    CAST(potato > 0 AS BIGINT)
+    + CAST(beans > 0 AS BIGINT)
+    + CAST(rice > 0 AS BIGINT)
+    + CAST(oats > 0 AS BIGINT)
+    + CAST(bread > 0 AS BIGINT)
+    + CAST(fruit > 0 AS BIGINT)
+    + CAST(vegetables > 0 AS BIGINT)
+    + CAST(dairy > 0 AS BIGINT)
+    + CAST(meat > 0 AS BIGINT)
+    + CAST(egg > 0 AS BIGINT)
+    + CAST(nuts > 0 AS BIGINT) AS food_variety_categories,
+    entries AS food_entries_week
+FROM weekly_totals
+FULL OUTER JOIN weekly_diary ON weekly_totals.subject_id = weekly_diary.subject_id AND weekly_totals.week = weekly_diary.week
+ORDER BY 1, 2
