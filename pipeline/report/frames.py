@@ -7,11 +7,12 @@ checks and lineage are read by DuckDB over all files at once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.records import Estimate
 from pipeline.telemetry import bundle
 
 if TYPE_CHECKING:
@@ -57,8 +58,11 @@ class Runs:
 
     @property
     def runs(self) -> pd.DataFrame:
-        """One row a run, oldest first: run_id, pipeline, environment, state, gate, started_at, ended_at, seconds, as_of, error_type, error, rows_in,
-        rows_quarantined, checks_failed, commit, dirty."""
+        """One row a run, oldest first.
+
+        Columns: run_id, pipeline, environment, state, gate, started_at, ended_at, seconds, as_of, error_type, error, rows_in,
+        rows_quarantined, checks_failed, commit, dirty.
+        """
         return self._once("runs", lambda: _frame(map(_run_row, reversed(self._bundles)), _RUN_COLUMNS, "started_at", "ended_at"))
 
     @property
@@ -93,32 +97,40 @@ class Runs:
 
     @property
     def lineage(self) -> pd.DataFrame:
-        """One row a dataset of an OpenLineage event: run_id, event_time, event_type, job, job_run_id, direction (`input`, `output`), namespace, dataset. The
-        pipeline's own events have neither."""
+        """One row a dataset of an OpenLineage event; the pipeline's own events have none.
+
+        Columns: run_id, event_time, event_type, job, job_run_id, direction (`input`, `output`), namespace, dataset.
+        """
         return self._once("lineage", self._lineage)
 
     # ---------------------------------------------------------------------------------------------- from files
 
     def _spans(self) -> pd.DataFrame:
         source = self._source(bundle.TRACES, {"resourceSpans": f'STRUCT("scopeSpans" STRUCT("spans" {_SPAN}[])[])[]'})
-        return _query(f"""
+        return _query(
+            f"""
             WITH resources AS (SELECT filename, unnest("resourceSpans") AS resource FROM {source}),
                  scopes AS (SELECT filename, unnest(resource."scopeSpans") AS scope FROM resources),
                  spans AS (SELECT filename, unnest(scope.spans, max_depth := 2) FROM scopes)
             SELECT {_RUN_ID} AS run_id, "traceId" AS trace_id, "spanId" AS span_id, nullif("parentSpanId", '') AS parent_span_id, name,
-                   make_timestamp_ns("startTimeUnixNano") AT TIME ZONE 'UTC' AS started_at, ("endTimeUnixNano" - "startTimeUnixNano") / 1e9 AS seconds,
+                   make_timestamp_ns("startTimeUnixNano") AS started_at, ("endTimeUnixNano" - "startTimeUnixNano") / 1e9 AS seconds,
                    coalesce(status.code = 2, false) AS error, {_MAP} AS attributes
-            FROM spans ORDER BY run_id, "startTimeUnixNano", span_id""")
+            FROM spans ORDER BY run_id, "startTimeUnixNano", span_id""",
+            "started_at",
+        )
 
     def _logs(self) -> pd.DataFrame:
         source = self._source(bundle.LOGS, {"resourceLogs": f'STRUCT("scopeLogs" STRUCT("logRecords" {_RECORD}[])[])[]'})
-        return _query(f"""
+        return _query(
+            f"""
             WITH resources AS (SELECT filename, unnest("resourceLogs") AS resource FROM {source}),
                  scopes AS (SELECT filename, unnest(resource."scopeLogs") AS scope FROM resources),
                  records AS (SELECT filename, unnest(scope."logRecords", max_depth := 2) FROM scopes)
-            SELECT {_RUN_ID} AS run_id, make_timestamp_ns("timeUnixNano") AT TIME ZONE 'UTC' AS at, "severityText" AS severity, "eventName" AS event,
+            SELECT {_RUN_ID} AS run_id, make_timestamp_ns("timeUnixNano") AS at, "severityText" AS severity, "eventName" AS event,
                    body."stringValue" AS body, "traceId" AS trace_id, "spanId" AS span_id, {_MAP} AS attributes
-            FROM records ORDER BY run_id, "timeUnixNano" """)
+            FROM records ORDER BY run_id, "timeUnixNano" """,
+            "at",
+        )
 
     def _checks(self) -> pd.DataFrame:
         source = self._source(bundle.CHECKS, {"checks": f"{_CHECK}[]"}, lines=False)
@@ -135,12 +147,17 @@ class Runs:
         }
         source = self._source("lineage.ndjson", columns)
         sides = " UNION ALL ".join(
-            f"SELECT *, '{direction}' AS direction, unnest({column}) AS dataset FROM {source}" for direction, column in (("input", "inputs"), ("output", "outputs"))
+            f"SELECT *, '{direction}' AS direction, unnest({column}) AS dataset FROM {source}"
+            for direction, column in (("input", "inputs"), ("output", "outputs"))
         )
-        return _query(f"""
-            SELECT {_RUN_ID} AS run_id, CAST("eventTime" AS TIMESTAMPTZ) AS event_time, "eventType" AS event_type, job.name AS job, run."runId" AS job_run_id,
-                   direction, dataset.namespace AS namespace, dataset.name AS dataset
-            FROM ({sides} UNION ALL SELECT *, NULL, NULL FROM {source} WHERE len(inputs) + len(outputs) = 0) ORDER BY run_id, event_time, job, direction, dataset""")
+        own = f"SELECT *, NULL AS direction, NULL AS dataset FROM {source} WHERE len(inputs) + len(outputs) = 0"
+        return _query(
+            f"""
+            SELECT {_RUN_ID} AS run_id, CAST("eventTime" AS TIMESTAMPTZ) AT TIME ZONE 'UTC' AS event_time, "eventType" AS event_type,
+                   job.name AS job, run."runId" AS job_run_id, direction, dataset.namespace AS namespace, dataset.name AS dataset
+            FROM ({sides} UNION ALL {own}) ORDER BY run_id, event_time, job, direction, dataset""",
+            "event_time",
+        )
 
     def _source(self, name: str, columns: Mapping[str, str], *, lines: bool = True) -> str:
         """SQL of a table over one file of every bundle; an empty one when no bundle has it."""
@@ -165,14 +182,27 @@ class Runs:
         return frame
 
 
-_RUN_COLUMNS = (
-    "run_id pipeline environment state gate started_at ended_at seconds as_of error_type error rows_in rows_quarantined checks_failed commit dirty"
-).split()
-_STEP_COLUMNS = "run_id step kind state started_at seconds rows_in rows_out rows_quarantined error_type".split()
-_DATASET_COLUMNS = "run_id started_at dataset layer step version rows bytes published changed".split()
-_ESTIMATE_COLUMNS = (
-    "run_id started_at model term estimate std_error statistic p_value ci_low ci_high n_obs n_subjects r_squared converged singular note"
-).split()
+_RUN_COLUMNS = [
+    "run_id",
+    "pipeline",
+    "environment",
+    "state",
+    "gate",
+    "started_at",
+    "ended_at",
+    "seconds",
+    "as_of",
+    "error_type",
+    "error",
+    "rows_in",
+    "rows_quarantined",
+    "checks_failed",
+    "commit",
+    "dirty",
+]
+_STEP_COLUMNS = ["run_id", "step", "kind", "state", "started_at", "seconds", "rows_in", "rows_out", "rows_quarantined", "error_type"]
+_DATASET_COLUMNS = ["run_id", "started_at", "dataset", "layer", "step", "version", "rows", "bytes", "published", "changed"]
+_ESTIMATE_COLUMNS = ["run_id", "started_at", *(field.name for field in fields(Estimate))]
 
 
 def _run_row(found: bundle.Bundle) -> list[Any]:
@@ -210,9 +240,14 @@ def _frame(rows: Iterable[list[Any]], columns: list[str], *times: str) -> pd.Dat
     return frame
 
 
-def _query(sql: str) -> pd.DataFrame:
+def _query(sql: str, *times: str) -> pd.DataFrame:
+    """The answer to a query; `times` are columns without a time zone that hold UTC."""
     import duckdb
+    import pandas as pd
 
     with duckdb.connect(":memory:") as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        return connection.execute(sql).df()
+        frame: pd.DataFrame = connection.execute(sql).df()
+    for column in times:
+        frame[column] = pd.to_datetime(frame[column], utc=True)
+    return frame

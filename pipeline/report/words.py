@@ -62,8 +62,9 @@ class Story:
 
 
 def upfirst(text: str) -> str:
-    """`text` with a capital at its beginning, the rest as it is."""
-    return text[:1].upper() + text[1:]
+    """`text` with a capital at its beginning, unless it begins with a name such as `input/fiber` or `weight_kg`."""
+    is_name = re.match(r"\w*[/_.]\w", text) is not None
+    return text if is_name else text[:1].upper() + text[1:]
 
 
 def story(facts: Facts) -> Story:
@@ -163,10 +164,12 @@ def _untouched(facts: Facts) -> str:
 
 
 def problem(facts: Facts) -> str:
-    """Why a run did not complete, without the step's name in front, which the verdict says."""
+    """Why a run did not complete, without what the verdict says: the step's name, or the gate's count of checks."""
     if facts.failure is None:
         return "the reason is not on record"
     message = facts.failure.message.strip() or facts.failure.type
+    if facts.gate is Gate.RED:
+        return re.sub(r"^RED: [^:]*: ", "", message)
     return message.removeprefix(f"step {facts.failure.step}: ") if facts.failure.step else message
 
 
@@ -234,7 +237,8 @@ def _rows_seen(seen: Observed) -> list[str]:
     asked = _whole(seen.get("considered_count", rows))
     of = f"the {counted(asked, 'row')} it applies to" if asked != rows else counted(asked, "row")
     if "quarantined_count" in seen:
-        return [f"{count(broken)} of {of}{_share(seen)}, {count(_whole(seen['quarantined_count']))} set aside in all"]
+        aside = _whole(seen["quarantined_count"])
+        return [f"{count(broken)} of {of}{_share(seen)}" + (f", {count(aside)} set aside in all" if aside != broken else "")]
     if not asked:
         return ["no row to look at"]
     if not broken:
