@@ -6,7 +6,7 @@ The names below are the public interface. They are looked up when first used, so
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pipeline._version import __version__
+from pipeline._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from pipeline.api import open_runs, read, run

@@ -19,8 +19,8 @@ from pipeline.settings import Settings, load
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pipeline.report.frames import Runs
     from pipeline.quality.yaml_source import Problem
+    from pipeline.report.frames import Runs
     from pipeline.telemetry.bundle import Bundle
 
 # Tells a folder of Data Docs from one with something else, which would be lost.
@@ -77,10 +77,12 @@ def run(
         LakeError: not even a bundle can be written.
     """
     from pipeline.engine.runner import Order, execute
+    from pipeline.report.progress import ProgressHook
 
     settings = settings or load(**overrides)
     pipeline = pipeline or load_app(settings.app)
-    return execute(pipeline, settings, Order(until=until, as_of=as_of, wait=wait, finish=_report))
+    hooks = [ProgressHook()] if sys.stderr.isatty() else []
+    return execute(pipeline, settings, Order(until=until, as_of=as_of, wait=wait, hooks=hooks, finish=_report))
 
 
 def _report(run: Run) -> None:
@@ -197,7 +199,8 @@ def read(dataset: str, *, lake: str | None = None) -> pd.DataFrame:
     if any(path.suffix != ".parquet" for path in files):
         raise UsageError(f"{dataset} is a folder of files, not a table", hint=f"they are in {files[0].parent}")
     with duckdb.connect(":memory:") as connection:
-        return connection.read_parquet([str(path) for path in files]).df()
+        frame: pd.DataFrame = connection.read_parquet([str(path) for path in files]).df()
+        return frame
 
 
 def open_runs(runs: Path | None = None) -> Runs:

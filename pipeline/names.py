@@ -73,11 +73,15 @@ MODEL_CI_LOW: Final = Metric("goldtrace.model.ci_low", "gauge", "", ("model", "t
 MODEL_CI_HIGH: Final = Metric("goldtrace.model.ci_high", "gauge", "", ("model", "term"), "Upper bound of the coefficient's 95 % confidence interval")
 MODEL_P_VALUE: Final = Metric("goldtrace.model.p_value", "gauge", "", ("model", "term"), "Two-sided p value of the coefficient")
 MODEL_CONVERGED: Final = Metric("goldtrace.model.converged", "gauge", "", ("model", "term"), "1 when the fit converged, else 0")
-TELEMETRY_SECONDS: Final = Metric("goldtrace.telemetry.seconds", "gauge", "s", ("signal",), "Wall time that a hook took from the run, up to the moment metrics are collected")
+TELEMETRY_SECONDS: Final = Metric(
+    "goldtrace.telemetry.seconds", "gauge", "s", ("signal",), "Wall time that a hook took from the run, until metrics are collected"
+)
 TELEMETRY_LOST: Final = Metric("goldtrace.telemetry.lost", "counter", "{record}", ("signal",), "Calls of a hook that failed: each is a gap in that signal")
 
 # ---------------------------------------------------------------------------------------------- resource attributes
-RUN_ID: Final = Attribute("goldtrace.run.id", "string", "The run's UUIDv7; its 128 bits are the trace id. First, since file readers tell files apart by their first bytes")
+RUN_ID: Final = Attribute(
+    "goldtrace.run.id", "string", "The run's UUIDv7; its 128 bits are the trace id. First, as file readers tell files apart by their beginning"
+)
 SERVICE_NAME: Final = Attribute("service.name", "string", "Always `goldtrace`")
 SERVICE_NAMESPACE: Final = Attribute("service.namespace", "string", "The pipeline's name")
 SERVICE_VERSION: Final = Attribute("service.version", "string", "Goldtrace's version")

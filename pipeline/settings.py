@@ -128,9 +128,15 @@ class Settings(BaseSettings):
 
     @classmethod
     def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: PydanticBaseSettingsSource
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Only what `load` hands over: it has merged `.env` and the environment itself."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings  # the framework's signature
         return (init_settings,)
 
     def masked(self) -> dict[str, str]:
@@ -164,7 +170,7 @@ def load(environ: Mapping[str, str] | None = None, dotenv: Path = Path(".env"), 
     # A field with an alias is read by the alias, one without by its name.
     values = {key if Settings.model_fields[known[key]].validation_alias else known[key]: value for key, value in merged.items()}
     try:
-        return Settings(**values)
+        return Settings.model_validate(values)
     except ValidationError as error:
         raise _settings_error(error) from error
 

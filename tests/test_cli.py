@@ -31,8 +31,14 @@ def test_the_help_of_every_command_has_an_example(command: list[str]) -> None:
 
 
 def test_a_run_prints_state_gate_rows_headline_and_report(study_run: Path) -> None:
+    shown = (study_run / "stdout.txt").read_text()
+    for words in ("COMPLETED, gate GREEN", "rows read", "fiber_g_week in fixed_effects", "95 % CI", "report.html"):
+        assert words in shown
+
+
+def test_show_tells_steps_rows_and_estimates(study_run: Path) -> None:
     shown = pipeline("show", "last", cwd=study_run).stdout
-    for words in ("COMPLETED, gate GREEN", "rows in", "fiber_g_week", "95 %", "report.html"):
+    for words in ("features", "rows in", "mixed_effects", "report.html"):
         assert words in shown
 
 

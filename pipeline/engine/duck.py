@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,15 @@ if TYPE_CHECKING:
 
 # Types of contracts as DuckDB's.
 SQL_TYPES = {"string": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN", "date": "DATE", "timestamp": "TIMESTAMP"}
+
+# DuckDB says in words what the operating system said in numbers; the last is a spill that found no room.
+_DISK_ERRORS = {
+    "No space left": errno.ENOSPC,
+    "File too large": errno.EFBIG,
+    "quota exceeded": errno.EDQUOT,
+    "Input/output error": errno.EIO,
+    "failed to offload data block": errno.ENOSPC,
+}
 
 
 def connect(settings: Settings, spill: Path) -> duckdb.DuckDBPyConnection:
@@ -56,3 +67,13 @@ def write_parquet(connection: duckdb.DuckDBPyConnection, select: str, target: Pa
     row = connection.execute(f"COPY ({select}) TO {literal(target)} (FORMAT parquet, COMPRESSION zstd)").fetchone()
     assert row is not None  # COPY always answers with its count
     return int(row[0])
+
+
+def disk_error(error: Exception) -> OSError | None:
+    """The operating system's error behind one of DuckDB, when a disk refused a write; None when it is about anything else."""
+    import duckdb
+
+    if not isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException):
+        return None
+    number = next((number for words, number in _DISK_ERRORS.items() if words.lower() in str(error).lower()), None)
+    return OSError(number, os.strerror(number)) if number else None

@@ -54,7 +54,7 @@ class Lake:
         except FileNotFoundError:
             return {"run_id": None, "published_at": None, "datasets": {}}
         except OSError as error:
-            raise _lake_error(error, self.address, "read") from error
+            raise lake_error(error, self.address, "read") from error
         try:
             loaded: dict[str, Any] = json.loads(text)
         except json.JSONDecodeError as error:
@@ -245,13 +245,15 @@ def translated(address: str, verb: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _lake_error(error, address, verb) from error
+        raise lake_error(error, address, verb) from error
 
 
-def _lake_error(error: OSError, address: str, verb: str) -> LakeError:
+def lake_error(error: OSError, address: str, verb: str) -> LakeError:
+    """What to say when the operating system refused to `verb` (read, write) the lake."""
     hints = {
         errno.ENOSPC: "free space on that disk and run again; nothing was published",
         errno.EDQUOT: "the disk quota is used up; free space and run again; nothing was published",
+        errno.EFBIG: "this user's limit on the size of a file (ulimit -f) is too low; nothing was published",
         errno.EROFS: "the file system is read-only; choose another with --lake",
         errno.EACCES: "this user may not write there; choose another with --lake",
     }

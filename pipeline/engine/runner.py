@@ -232,7 +232,11 @@ def _failed_step(run: Run) -> StepRun | None:
 def _failure(error: BaseException, run: Run, step: StepRun | None) -> Failure:
     if isinstance(error, AbortedError):
         return Failure(
-            type=ABORTED, message=f"{error} ended the run", hint="nothing was published; run it again", exception=str(error), step=step and step.step.name
+            type=ABORTED,
+            message=f"{error} ended the run",
+            hint="nothing was published; run it again",
+            exception=str(error),
+            step=step.step.name if step else None,
         )
     return privacy.failure(error, privacy.Known.of(run), step=step)
 

@@ -9,13 +9,15 @@ import codecs
 import csv
 import hashlib
 import re
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.engine.duck import SQL_TYPES, literal, quoted, write_parquet
-from pipeline.errors import InputError, LakeError
+from pipeline.errors import InputError
 from pipeline.records import Column, Contract, SourceFile
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ def inspect(folder: Path, contracts: Sequence[Contract]) -> dict[str, Header]:
     """Find each source's file and read its header.
 
     Raises:
-        InputError: a folder or file is missing, two files fit one source, or a header lacks a column.
+        InputError: a folder or file is missing or can't be read, two files fit one source, or a header lacks a column.
     """
     if not folder.is_dir():
         raise InputError(f"there is no input folder {folder}", hint="name a folder with --input or PIPELINE_INPUT")
@@ -52,10 +54,9 @@ def scan(header: Header) -> tuple[int, str]:
     """The file's size and sha256, after checking that all of it is UTF-8.
 
     Raises:
-        InputError: a byte is not UTF-8; the message has line and position.
+        InputError: a byte is not UTF-8; the message has its line and column.
     """
-    digest, decoder = hashlib.sha256(), codecs.getincrementaldecoder("utf-8")()
-    size, lines = 0, 1
+    digest, decoder, size = hashlib.sha256(), codecs.getincrementaldecoder("utf-8")(), 0
     with header.path.open("rb") as handle:
         while True:
             chunk = handle.read(CHUNK)
@@ -63,13 +64,11 @@ def scan(header: Header) -> tuple[int, str]:
             try:
                 decoder.decode(chunk, final=not chunk)
             except UnicodeDecodeError as error:
-                before = chunk[: max(error.start - pending, 0)]
-                raise _encoding_error(header, lines + before.count(b"\n"), error.object[error.start]) from error
+                raise _encoding_error(header.path, header.contract, size - pending + error.start) from error
             if not chunk:
                 return size, digest.hexdigest()
             digest.update(chunk)
             size += len(chunk)
-            lines += chunk.count(b"\n")
 
 
 def land(connection: duckdb.DuckDBPyConnection, header: Header, target: Path) -> SourceFile:
@@ -104,15 +103,17 @@ def _find(folder: Path, contract: Contract) -> Path:
 
 
 def _header(path: Path, contract: Contract) -> Header:
-    with path.open("rb") as handle:
-        head = handle.read(_HEADER_LIMIT)
+    try:
+        with path.open("rb") as handle:
+            head = handle.read(_HEADER_LIMIT)
+    except OSError as error:
+        raise InputError(f"{path.name} can't be read: {error.strerror}", hint="may this user read it?", file=path.name) from error
     if not head.strip():
         raise InputError(f"{path.name}: the file is empty", hint="is the export complete?", file=path.name)
     try:
-        text = codecs.getincrementaldecoder("utf-8-sig")().decode(head)
+        text = codecs.getincrementaldecoder("utf-8")().decode(head).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        bare = Header(contract=contract, path=path, columns=(), extra=())
-        raise _encoding_error(bare, 1 + head[: error.start].count(b"\n"), head[error.start]) from error
+        raise _encoding_error(path, contract, error.start) from error
     columns = tuple(name.strip() for name in next(csv.reader(text.splitlines(keepends=True))))
     _check_columns(path.name, columns, contract)
     known = {column.name for column in contract.columns}
@@ -187,13 +188,43 @@ def _is_bad(place: str, column: Column) -> str:
     return f"({value} IS NULL AND {text} IS NOT NULL)"
 
 
-def _encoding_error(header: Header, line: int, byte: int) -> InputError:
+def _encoding_error(path: Path, contract: Contract, offset: int) -> InputError:
+    """What to say of the byte at `offset`, which is not UTF-8."""
+    with path.open("rb") as handle:
+        handle.seek(offset)
+        byte = handle.read(1)[0]
+    line, column = _place_of_byte(path, contract, offset)
     return InputError(
-        f"{header.path.name}, line {line}: byte 0x{byte:02x} is not UTF-8",
+        f"{path.name}, line {line}{column}: byte 0x{byte:02x} is not UTF-8",
         hint="save the file as UTF-8 (iconv -f latin1 -t utf-8, if it is Latin-1)",
-        file=header.path.name,
+        file=path.name,
         line=line,
     )
+
+
+def _place_of_byte(path: Path, contract: Contract, offset: int) -> tuple[int, str]:
+    """The line of a byte, and its column in words: by name where the header has the contract's, by number elsewhere."""
+    lines = _lines_up_to(path, offset)
+    reader = csv.reader(lines)
+    try:
+        names = next(reader)
+        (record,) = deque(chain([names], reader), maxlen=1)
+    except csv.Error:  # no cell is that long: a quote is not closed
+        return reader.line_num + sum(1 for _ in lines), ""
+    known = {column.name for column in contract.columns}
+    name = names[len(record) - 1].strip() if len(record) <= len(names) else ""
+    return reader.line_num, f", column {name!r}" if name in known else f", column {len(record)}"
+
+
+def _lines_up_to(path: Path, offset: int) -> Iterator[str]:
+    """The lines up to and with the byte at `offset`, as Latin-1, which has a character for every byte."""
+    left = offset + 1
+    with path.open("rb") as handle:
+        for line in handle:
+            yield line[:left].decode("latin-1")
+            left -= len(line)
+            if left <= 0:
+                return
 
 
 def _translated(error: Exception, header: Header) -> Exception:
@@ -218,14 +249,3 @@ def _line_of_record(path: Path, record: int) -> int:
         for _ in zip(range(record - 1), reader, strict=False):
             pass
         return reader.line_num + 1
-
-
-def is_disk_full(error: BaseException) -> bool:
-    """Whether an engine's error is about space, and not about data."""
-    return any(word in str(error) for word in ("No space left", "Could not write", "File too large", "disk quota"))
-
-
-def disk_error(error: BaseException, address: str) -> LakeError:
-    """What to say then."""
-    del error  # its text names paths
-    return LakeError(f"can't write the lake {address}: no space left", hint="free space on that disk and run again; nothing was published")

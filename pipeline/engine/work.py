@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.engine import duck, sources
-from pipeline.engine.lake import Lake, quarantine_name
+from pipeline.engine.lake import Lake, lake_error, quarantine_name, translated
 from pipeline.engine.table import Table
 from pipeline.errors import StepError
 from pipeline.quality import checks, quarantine
@@ -55,7 +55,13 @@ class Workshop:
         for dataset in run.step.inputs:
             if dataset in self.staged:
                 run.rows_in[dataset] = self.staged[dataset][0].rows
-        doing[run.step.kind](run)
+        try:
+            doing[run.step.kind](run)
+        except Exception as error:
+            refused = duck.disk_error(error)  # of any query: a landing, a result, a spill
+            if refused is None:
+                raise
+            raise lake_error(refused, self.lake.address, "write") from error
 
     # ------------------------------------------------------------------------------------------------ the three kinds
 
@@ -107,18 +113,14 @@ class Workshop:
         return folder
 
     def _write(self, dataset: str, select: str) -> int:
-        try:
-            return duck.write_parquet(self.connection, select, self._folder(dataset) / "part-0000.parquet")
-        except Exception as error:
-            if sources.is_disk_full(error):
-                raise sources.disk_error(error, self.lake.address) from error
-            raise
+        return duck.write_parquet(self.connection, select, self._folder(dataset) / "part-0000.parquet")
 
     def _write_result(self, dataset: str, result: Any) -> None:
         contract = self.pipeline.contracts[dataset]
         if not contract.is_table:
-            for name, content in sorted(result.items()):
-                (self._folder(dataset) / name).write_bytes(content)
+            with translated(self.lake.address, "write"):
+                for name, content in sorted(result.items()):
+                    (self._folder(dataset) / name).write_bytes(content)
             return
         self.connection.register("result", result)
         columns = ", ".join(_cast(contract, name) for name in result.columns)

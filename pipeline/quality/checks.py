@@ -68,7 +68,7 @@ def evaluate(connection: duckdb.DuckDBPyConnection, table: str, contract: Contra
     every = rules(contract, layout, as_of)
     measured = measuring.measure(connection, table, contract, layout, every)
     by_gx = [index for index, rule in enumerate(every) if _runs_in_gx(rule, engine)]
-    measures = dict(measured.measures)
+    measures: dict[int, Measure | None] = dict(measured.measures)
     if by_gx:
         from pipeline.quality.gx import measure_with_gx
 
@@ -122,7 +122,7 @@ def check_of(contract: Contract, rule: Rule, measure: Measure | None, rows: int,
     """The check that a rule and its measure make; without a measure the rule could not be evaluated, and failed."""
     expectation = rule.expectation
     if measure is None:
-        outcome, observed = Outcome.FAILED, cast(Observed, {"rows": rows, "not_evaluated": rule.unusable})
+        outcome, observed = Outcome.FAILED, cast(Observed, {"rows": rows, "not_evaluated": rule.unusable or "Great Expectations raised"})
     else:
         outcome, observed = _outcome(rule, measure), _observed(rule, measure)
     return Check(

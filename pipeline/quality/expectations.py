@@ -277,5 +277,6 @@ NOT_HERE: Final[Mapping[str, str]] = {
         ("expect_query_results_to_match_comparison", "expect_table_row_count_to_equal_other_table", "unexpected_rows_expectation"),
         "it needs a second table or a query: make a step that computes it, with a contract for its output",
     ),
+    "expect_multicolumn_values_to_be_unique": "use expect_select_column_values_to_be_unique_within_record",
     "expect_column_kl_divergence_to_be_less_than": "it takes a histogram of the data, which doesn't belong into a contract",
 }

@@ -28,12 +28,8 @@ RESULT_FORMAT: Final = {"result_format": "BASIC", "partial_unexpected_count": 0}
 _MOMENTS: Final = frozenset({"date", "timestamp"})
 
 
-def measure_with_gx(connection: duckdb.DuckDBPyConnection, table: str, layout: Layout, every: Sequence[Rule]) -> list[Measure]:
-    """Measure rules with Great Expectations, all in one validation; the verdicts are its own.
-
-    Raises:
-        RuntimeError: Great Expectations could not evaluate a rule.
-    """
+def measure_with_gx(connection: duckdb.DuckDBPyConnection, table: str, layout: Layout, every: Sequence[Rule]) -> list[Measure | None]:
+    """Measure rules with Great Expectations, all in one validation; the verdicts are its own. None: it could not evaluate the rule."""
     gx = import_gx()
     frame = read_frame(connection, table, layout)
     batch = context(gx).data_sources.add_pandas("tables").add_dataframe_asset("table").add_batch_definition_whole_dataframe("whole")
@@ -120,14 +116,10 @@ def _value(value: JsonValue, parameter: Parameter | None, column_type: str) -> A
     return value
 
 
-def measured(result: Any, rule: Rule, frame: pd.DataFrame) -> Measure:
-    """One of Great Expectations' results as a measure.
-
-    Raises:
-        RuntimeError: it could not evaluate the rule.
-    """
+def measured(result: Any, rule: Rule, frame: pd.DataFrame) -> Measure | None:
+    """One of Great Expectations' results as a measure; None where it raised (its message may hold values, and is left there)."""
     if _raised(result.exception_info):
-        raise RuntimeError(f"Great Expectations could not evaluate {rule.label}")
+        return None
     found: Mapping[str, Any] = result.result
     rows, column = len(frame), rule.expectation.column
     if rule.kind is Kind.AGGREGATE:
@@ -146,7 +138,7 @@ def _raised(exception_info: Mapping[str, Any]) -> bool:
 def _number(value: Any) -> Number:
     """An observed value that is one number or date; anything else (lists of values) is not taken over."""
     if isinstance(value, datetime):
-        return value
+        return value if value == value else None  # not pandas' NaT
     if hasattr(value, "item"):
         value = value.item()
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -7,9 +7,9 @@ make a food category in `food_phrases.csv`.
 from datetime import time, timedelta
 from pathlib import Path
 
-from pipeline.engine import Schedule, define, ingest, python_step, sql_step
+from pipeline.engine import ModelCard, Schedule, define, ingest, python_step, sql_step
 from pipeline.study.figures import draw_figures
-from pipeline.study.models import MODELS_LINEAGE, fit_models
+from pipeline.study.models import MODELS_LINEAGE, OUTCOME, fit_models
 from pipeline.study.reports import write_report
 from pipeline.study.synth import generate
 
@@ -77,6 +77,23 @@ PIPELINE = define(
     estimates="gold/models",
     figures="gold/figures",
     headline=("fixed_effects", "fiber_g_week"),
+    models={
+        "ols_cluster": ModelCard(
+            response=OUTCOME,
+            errors="clustered by subject (CRV1)",
+            description="Ordinary least squares over all weigh-ins. What goes together, not what causes what.",
+        ),
+        "fixed_effects": ModelCard(
+            response=OUTCOME,
+            errors="clustered by subject (CRV1)",
+            description="Least squares within each subject: it predicts differences between a subject's weeks, and knows no subject's own level.",
+        ),
+        "mixed_effects": ModelCard(
+            response=OUTCOME,
+            errors="REML, z statistics",
+            description="A random intercept by subject, fitted by REML: it predicts for a subject whose level is not known.",
+        ),
+    },
     sample=HERE / "sample",
     generate=generate,
 )

@@ -5,8 +5,9 @@ diary as people keep one (several foods in an entry, quotes, commas, accents, mi
 late or twice); daily totals that follow the diary, with days left out; a few subjects who leave early.
 
 What is true in it: each gram of fibre eaten in a week lowers the next weight change by 2.5 g (`KG_PER_FIBER_G`), and
-nothing else that the models look at has an effect. Subjects also differ in their trend, and noise stays in the body
-rather than in the scales, so the random intercept of the mixed model has something to find.
+no other column that the models look at has an effect. Estimates come out nearer to 0, because people leave days out of
+their totals, and what goes along with those days (calories, foods) picks up some of it. Subjects also differ in their
+trend, and most noise stays in the body rather than in the scales, so a random intercept has something to find.
 
 The shipped sample is `generate(sample, subjects=40, weeks=12, seed=7)`.
 """
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     Bools = NDArray[np.bool_]
 
 KG_PER_FIBER_G = -0.0025
-FIRST_DAY = date(2022, 1, 3)  # a Monday; 200 weeks and more before today, for rows after the nominal date are quarantined
+FIRST_DAY = date(2022, 1, 3)  # a Monday, and years ago: rows after a run's nominal date are set aside
 MAX_WEEKS = 1_000
 BLOCK_DAYS = 100_000  # subject-days made at once: what bounds the memory, and part of what a seed means
 

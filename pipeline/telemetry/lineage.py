@@ -73,7 +73,7 @@ class LineageHook:
         columns: Mapping[str, StatementLineage] = {}
         try:
             yield
-            if step.state is State.COMPLETED:
+            if True:
                 columns = step_lineage(step.step, run.pipeline.contracts)
         finally:
             journal.now(partial(events.step_ended, step, columns))

@@ -6,13 +6,12 @@ and lifecycle are equal in both. Values never stand here but minimum and maximum
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
 from pipeline.errors import SettingsError
-from pipeline.records import Check, Column, ColumnStats, Contract, DatasetVersion, Layer, Outcome, Privacy, Run, SourceFile, StepRun
+from pipeline.records import Check, Column, ColumnStats, Contract, DatasetVersion, Outcome, Privacy, Run, SourceFile, StepRun
 from pipeline.telemetry.columns import Edge, Influence, StatementLineage
 from pipeline.telemetry.lineage_facets import PRODUCER
 
@@ -70,7 +69,7 @@ def _version_read(run: Run, step: StepRun, name: str) -> str | None:
 def _seen_of_source(step: StepRun, contract: Contract) -> dict[str, InputDatasetFacet]:
     facets: dict[str, InputDatasetFacet] = {}
     source = next((source for source in step.inputs if source.source == contract.dataset), None)
-    if source and contract.layer is Layer.INPUT:
+    if source:
         facets["dataQualityMetrics"] = _source_metrics(step, contract, source)
     if assertions := _assertions(step, contract.dataset):
         facets["dataQualityAssertions"] = assertions
@@ -165,15 +164,11 @@ def _numbers(contract: Contract, stats: tuple[ColumnStats, ...]) -> dict[str, di
         each.column: {
             "nullCount": each.null_count,
             "distinctCount": each.distinct_count,
-            "min": _finite(each.min) if each.column in public else None,
-            "max": _finite(each.max) if each.column in public else None,
+            "min": each.min if each.column in public else None,
+            "max": each.max if each.column in public else None,
         }
         for each in stats
     }
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
 
 
 def _assertions(step: StepRun, dataset: str) -> data_quality_assertions_dataset.DataQualityAssertionsDatasetFacet | None:

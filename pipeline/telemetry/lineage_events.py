@@ -50,9 +50,8 @@ class RunEvents:
         return line(self._step_event(START, step, step.started_ns, {}))
 
     def step_ended(self, step: StepRun, lineage: Mapping[str, StatementLineage]) -> str:
-        """A step's terminal event: the same, and what was seen; `lineage` by output is told when it completed."""
-        kind = terminal(step.state)
-        return line(self._step_event(kind, step, step.ended_ns or self._last_sign(), lineage if kind == COMPLETE else {}))
+        """A step's terminal event: the same, and what was seen, with `lineage` by output."""
+        return line(self._step_event(terminal(step.state), step, step.ended_ns or self._last_sign(), lineage))
 
     def _pipeline_event(self, kind: str, at_ns: int) -> RunEvent:
         from openlineage.client.event_v2 import Job, RunEvent

@@ -34,7 +34,11 @@ if TYPE_CHECKING:
 SILENCED = ("opentelemetry", "urllib3", "openlineage", "mlflow", "great_expectations", "alembic", "sqlglot", "matplotlib")
 _COLOURS = {Level.DEBUG: "\x1b[2m", Level.INFO: "\x1b[36m", Level.WARNING: "\x1b[33m", Level.ERROR: "\x1b[31m"}
 _RESET = "\x1b[0m"
+# Over whatever shows progress in this line of a terminal.
+_CLEAR = "\r\x1b[2K"
 NEVER = 100
+# Free lines of a run beyond these are counted and left out: a line costs about .2 ms, and telemetry may cost a run 2 s.
+MAX_FREE_LINES = 10_000
 # Ours: what is written under these says what `names.py` says. A metric's label (`dataset`, `model`) is a good name for a field.
 _RESERVED = frozenset(attribute.name for attribute in names.attributes() if "." in attribute.name) | {names.STEP.name}
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -103,6 +107,7 @@ class LogsHook:
                 try:
                     yield
                 finally:
+                    sink.write(sink.left_out())
                     sink.write(facts.run_finished(run))
             sink.check()
 
@@ -156,6 +161,7 @@ class Sink:
         self._run = run
         self._file = file
         self._told = 0
+        self._free = 0
         self._last_ns = 0
         self._lock = threading.Lock()
         self._known: tuple[int, Known] = (-1, privacy.NOTHING)
@@ -168,6 +174,9 @@ class Sink:
 
     def free(self, said: Said) -> None:
         """Write a line of somebody else's code, without values. Never raises, since it is called from a step."""
+        self._free += 1
+        if self._free > MAX_FREE_LINES:
+            return
         try:
             self._write(self._line(said))
         except Exception:  # noqa: BLE001 - a line that can't be written is counted, and must not break the code that logged it
@@ -185,6 +194,12 @@ class Sink:
             }
         step = self.step.step.name if self.step else None
         return Line(body=privacy.scrub(said.text, known), level=said.level, attributes=attributes, step=step, shown_at=None if said.echo else NEVER)
+
+    def left_out(self) -> Iterator[Line]:
+        """A line that says how many there were too many, if there were."""
+        if self._free > MAX_FREE_LINES:
+            body = f"{self._free - MAX_FREE_LINES:,} lines are left out: a run's log has room for {MAX_FREE_LINES:,} lines of its steps"
+            yield Line(body=body, level=Level.WARNING)
 
     def _names(self) -> Known:
         """The run's names, looked up again when another step has begun, as input files and models come to be known."""
@@ -204,7 +219,8 @@ class Sink:
 
     def _show(self, line: Line) -> None:
         try:
-            sys.stderr.write(_readable(line, colour=self._colour and sys.stderr.isatty()) + "\n")
+            is_terminal = sys.stderr.isatty()
+            sys.stderr.write((_CLEAR if is_terminal else "") + _readable(line, colour=self._colour and is_terminal) + "\n")
             sys.stderr.flush()
         except (OSError, ValueError, AttributeError):
             self._terminal = NEVER  # closed, or none at all: nobody reads there, and the bundle has the line

@@ -73,7 +73,7 @@ def checks(run: Run) -> dict[str, Any]:
 
 
 def _failure(failure: Failure | None) -> dict[str, Any] | None:
-    return failure and asdict(failure)
+    return asdict(failure) if failure else None
 
 
 def _pipeline(pipeline: Pipeline) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class LogFile:
         step = {names.STEP.name: line.step} if line.step else {}
         self._logger.emit(
             timestamp=at_ns,
-            context=span_context(self._trace_id, line.span_id or span_id),
+            context=span_context(self._trace_id, line.span_id or self._current() or span_id),
             severity_number=number,
             severity_text=text,
             body=line.body,

@@ -139,21 +139,34 @@ def _words(text: str) -> frozenset[str]:
 
 def tidy(text: str) -> str:
     """Text of our own without control characters, e-mail addresses and users' home folders."""
-    return _HOME.sub("~", _EMAIL.sub(MASK, _CONTROL.sub("", text.replace(str(Path.home()), "~") if len(str(Path.home())) > 1 else text)))
+    text = _CONTROL.sub("", text)
+    text = _EMAIL.sub(MASK, text) if "@" in text else text
+    return _HOME.sub("~", text.replace(_home(), "~")) if "/" in text or "\\" in text else text
+
+
+@lru_cache(maxsize=1)
+def _home() -> str:
+    """This user's home folder; a root user's `/` is no folder of a person, and neither is an empty one."""
+    home = str(Path.home())
+    return home if len(home) > 1 else "\0"
 
 
 def scrub(text: str, known: Known = NOTHING) -> str:
     """Text of others with everything replaced that is not known; at most 1,000 characters."""
     text = tidy(text[:MAX_INPUT])
-    spelled = sorted((name for name in known.names if not re.fullmatch(r"\w+", name)), key=len, reverse=True)
-    if spelled:
-        # Names with a slash, a dot or a space in them are kept whole; the rest goes by words.
-        parts = re.split(rf"(?<![\w/.-])({'|'.join(map(re.escape, spelled))})(?![\w/-])", text)
-        text = "".join(part if place % 2 else _mask(part, known) for place, part in enumerate(parts))
-    else:
-        text = _mask(text, known)
+    spelled = _spelled(known.names)
+    # Names with a slash, a dot or a space in them are kept whole; the rest goes by words.
+    parts = spelled.split(text) if spelled else [text]
+    text = "".join(part if place % 2 else _mask(part, known) for place, part in enumerate(parts))
     text = _RUNS.sub(MASK, text)
     return text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 1] + MASK
+
+
+@lru_cache(maxsize=64)
+def _spelled(names: frozenset[str]) -> re.Pattern[str] | None:
+    """What finds the names that are not one word, the longest first."""
+    found = sorted((name for name in names if not re.fullmatch(r"\w+", name)), key=len, reverse=True)
+    return re.compile(rf"(?<![\w/.-])({'|'.join(map(re.escape, found))})(?![\w/-])") if found else None
 
 
 def _mask(text: str, known: Known) -> str:

@@ -60,7 +60,8 @@ _LOGS = """\
 ## Log records
 
 Each has the trace id, the span id, `event.name` (also as the record's `eventName`) when it is one of the events below, and `step`
-when it was written in a step. The body is a sentence to read. Lines of level `info` and above are in the bundle.
+when it was written in a step. The body is a sentence to read. Lines of level `info` and above are in the bundle; of lines that
+steps write themselves the first 10,000 of a run, and how many more there were.
 """
 
 _PRIVACY = """\

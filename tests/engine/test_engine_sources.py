@@ -90,8 +90,11 @@ def test_all_bad_cells_of_a_row_are_named(tmp_path: Path) -> None:
         (b"subject_id,date,week,weight_kg\n", "no records after the header in line 1"),
         (b"subject_id,date,week\nA,2026-01-05,1\n", "line 1: column 'weight_kg' is missing"),
         (b"subject_id,date,week,weight_kg,week\n", "line 1: column 'week' is there twice"),
-        (b"subject_id,date,week,weight_kg\nA,2026-01-05,1,70\nB\xe9,2026-01-05,1,70\n", "line 3: byte 0xe9 is not UTF-8"),
-        (b"subj\xe9ct_id,date,week,weight_kg\n", "line 1: byte 0xe9 is not UTF-8"),
+        (b"subject_id,date,week,weight_kg\nA,2026-01-05,1,70\nB\xe9,2026-01-05,1,70\n", "line 3, column 'subject_id': byte 0xe9 is not UTF-8"),
+        (b'subject_id,date,week,weight_kg\n"A\nB",2026-01-05,1,\xff\n', "line 3, column 'weight_kg': byte 0xff is not UTF-8"),
+        (b"\xef\xbb\xbfsubject_id,date,week,weight_kg\n\xe9,2026-01-05,1,70\n", "line 2, column 'subject_id': byte 0xe9 is not UTF-8"),
+        (b'subject_id,date,week,weight_kg\n"' + b"A" * 200_000 + b"\n\xff", "line 3: byte 0xff is not UTF-8"),
+        (b"subj\xe9ct_id,date,week,weight_kg\n", "line 1, column 1: byte 0xe9 is not UTF-8"),
         (b'subject_id,date,week,weight_kg\n"A\nB",2026-01-05,1,70\nC,2026-01-05\n', "line 4: 2 fields where the header has 4"),
         (b"subject_id,date,week,weight_kg\nC,2026-01-05,1,70,71\n", "line 2: 5 fields where the header has 4"),
         (b'subject_id,date,week,weight_kg\nC,2026-01-05,1,"70\n', "line 2: a quote is not closed"),
@@ -131,7 +134,7 @@ def test_a_missing_folder_no_file_and_two_files_are_refused(tmp_path: Path) -> N
 def test_the_position_of_a_bad_byte_holds_over_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "CHUNK", 7)
     body = "subject_id,date,week,weight_kg\n" + "ä,2026-01-05,1,70\n" * 20
-    assert "line 22: byte 0xff" in refused(tmp_path, body.encode() + b"\xff").message
+    assert "line 22, column 'subject_id': byte 0xff" in refused(tmp_path, body.encode() + b"\xff").message
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=40))

@@ -53,7 +53,9 @@ def test_a_run_whose_process_is_alive_is_told_as_running(make_run: MakeRun) -> N
 
 
 def test_a_run_that_says_running_without_a_process_is_lost(make_run: MakeRun) -> None:
-    assert words.story(facts_of(make_run(State.RUNNING, None))).verdict == "Lost in step models"
+    facts = facts_of(make_run(State.RUNNING, None))
+    assert words.story(facts).verdict == "Lost in step models"
+    assert facts.steps[6].state is State.LOST
 
 
 def test_a_second_run_on_the_same_input_says_that_nothing_changed(make_run: MakeRun) -> None:
@@ -90,6 +92,7 @@ def test_a_partial_run_names_its_last_step(make_run: MakeRun) -> None:
         ({"missing_count": 1, "unexpected_count": 2, "missing": "week", "unexpected": "wk, x"}, "missing: week; unexpected: wk, x"),
         ({"missing_count": 0, "unexpected_count": 0}, "none missing, none unexpected"),
         ({"rows": 10, "unexpected_count": 1, "unexpected_share": 0.1, "quarantined_count": 3}, "1 of 10 rows (10 %), 3 set aside in all"),
+        ({"rows": 10, "unexpected_count": 1, "unexpected_share": 0.1, "quarantined_count": 1}, "1 of 10 rows (10 %)"),
         ({"rows": 10}, "10 rows"),
         ({}, "nothing observed"),
     ],
@@ -106,6 +109,17 @@ def test_broken_rows_are_named_by_file_and_number_with_what_is_left_out() -> Non
     assert words.records_words(places, 30) == "a.csv records 7, 12–14, b.csv record 2101 and 25 more"
     assert words.records_words(places[:1], 1) == "a.csv record 7"
     assert words.records_words([], 3) == ""
+
+
+def test_a_sentence_begins_with_a_capital_unless_it_begins_with_a_name() -> None:
+    assert words.upfirst("nothing was published") == "Nothing was published"
+    assert [words.upfirst(text) for text in ("input/fiber: no file", "weight_kg is odd", "")] == ["input/fiber: no file", "weight_kg is odd", ""]
+
+
+def test_the_gates_own_count_is_not_told_twice(make_run: MakeRun) -> None:
+    run = make_run(gate=Gate.RED)
+    run.failure = Failure(type="gate", message="RED: 52 checks, 1 error: silver/x: no two rows share week (14 rows not so)")
+    assert words.problem(facts_of(run)) == "silver/x: no two rows share week (14 rows not so)"
 
 
 def test_an_interval_is_read_without_claiming_more() -> None:

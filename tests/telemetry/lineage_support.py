@@ -9,7 +9,8 @@ from pipeline.records import Run
 from pipeline.settings import Settings, load
 from pipeline.telemetry import bundle
 from pipeline.telemetry.lineage import FILE, LineageHook, close
-from pipeline.testing import SECOND, read_lines
+from pipeline.testing import SECOND
+from pipeline.testing import lineage as events
 
 Event = dict[str, Any]
 TERMINAL = ("COMPLETE", "FAIL", "ABORT")
@@ -28,10 +29,6 @@ def tell(run: Run, told: Settings | None = None) -> list[Event]:
             with hook.step(run, step):
                 pass
     return events(run.bundle)
-
-
-def events(folder: Path) -> list[Event]:
-    return read_lines(folder / FILE)
 
 
 def kill(run: Run, lines: int | None = None) -> None:

@@ -1,3 +1,4 @@
+import fcntl
 import json
 import logging
 import multiprocessing
@@ -59,6 +60,13 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path: 
 scalars = st.floats() | st.integers() | st.text() | st.none()
 
 
+def test_a_file_that_cannot_be_replaced_leaves_nothing_beside_it(tmp_path: Path):
+    (tmp_path / "a.json").mkdir()
+    with pytest.raises(IsADirectoryError):
+        bundle.write_json(tmp_path / "a.json", 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
 @given(st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3), max_leaves=10))
 @settings(max_examples=50)
 def test_what_is_written_is_json_without_nan(value: object):
@@ -93,6 +101,13 @@ def test_a_run_is_alive_while_it_holds_its_lock_and_takes_the_file_away(run: Run
         assert bundle.is_alive(run.bundle)
     assert not bundle.is_alive(run.bundle)
     assert not (run.bundle / bundle.LOCK).exists()
+
+
+def test_two_who_ask_at_once_do_not_take_each_other_for_the_run(run: Run):
+    (run.bundle / bundle.LOCK).touch()
+    with (run.bundle / bundle.LOCK).open() as other:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        assert not bundle.is_alive(run.bundle)
 
 
 def test_a_killed_run_is_lost_and_a_living_one_is_running(runs: Path):
@@ -250,6 +265,14 @@ def test_the_oldest_finished_runs_are_moved_out_of_the_collectors_sight(runs: Pa
     assert running.bundle.exists()
     assert len(bundle.list_bundles(runs)) == 6
     assert bundle.archive(runs, keep=2) == []
+
+
+def test_a_finished_run_that_still_writes_its_report_is_not_moved(runs: Path):
+    oldest = stored(runs, number=1)
+    stored(runs, number=2)
+    with bundle.alive(oldest.bundle):
+        assert bundle.archive(runs, keep=1) == []
+    assert len(bundle.archive(runs, keep=1)) == 1
 
 
 def test_two_thousand_bundles_are_listed_well_under_a_second(tmp_path: Path):

@@ -126,6 +126,40 @@ def test_ctrl_c_in_a_hook_goes_on_and_leaves_the_other_hooks(run: Run, told: Tol
     assert run.telemetry_lost == {}
 
 
+def test_hooks_that_were_entered_before_ctrl_c_are_told_of_it(run: Run, told: Told):
+    seen = []
+
+    class Looker(RecordingHook):
+        @contextmanager
+        def run(self, run: Run) -> Iterator[None]:
+            try:
+                yield
+            except BaseException as error:
+                seen.append(type(error))
+                raise
+
+    with pytest.raises(KeyboardInterrupt):
+        go(run, Hooks([Looker(), Bad("run entered", error=KeyboardInterrupt)], told))
+    assert seen == [KeyboardInterrupt]
+
+
+def test_a_hook_that_raises_the_steps_error_again_has_not_failed(run: Run, told: Told):
+    class Again(RecordingHook):
+        def step(self, run: Run, step: StepRun):
+            return self
+
+        def __enter__(self) -> None:
+            pass
+
+        def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+            if error:
+                raise error
+
+    with pytest.raises(ValueError, match="own"):
+        go(run, Hooks([Again()], told), ValueError("own"))
+    assert run.telemetry_lost == {}
+
+
 def test_hooks_are_left_in_the_opposite_order(run: Run):
     order = []
 

@@ -12,7 +12,7 @@ from pipeline.records import Caller, ColumnStats, Contract, Failure, Gate, Priva
 from pipeline.telemetry.lineage import FILE, LineageHook
 from pipeline.telemetry.lineage_datasets import dataset_namespace
 from pipeline.telemetry.lineage_facets import browsable
-from pipeline.testing import example_run
+from pipeline.testing import example_pipeline, example_run
 from tests.telemetry.lineage_support import Event, dataset, events, facet, find, kinds, settings, tell
 
 ENDS = [State.COMPLETED, State.FAILED, State.ABORTED, State.LOST]
@@ -122,7 +122,7 @@ def test_a_step_links_to_its_code_at_the_commit(run: Run, told: list[Event]) -> 
     location = facet(find(told, "START features"), "sourceCodeLocation", "job")
     assert location["url"] == f"https://example.org/goldtrace/blob/{run.code.commit}/pipeline/testing_features.sql"
     assert location["version"] == run.code.commit
-    assert facet(find(told, "START models"), "sourceCodeLocation", "job")["path"] == "pipeline/testing.py"
+    assert facet(find(told, "START models"), "sourceCodeLocation", "job")["path"] == "pipeline/testing_example.py"
 
 
 @pytest.mark.parametrize("missing", ["repository", "commit"])
@@ -131,11 +131,16 @@ def test_without_a_repository_or_a_commit_there_is_no_link(run: Run, missing: st
     assert all("sourceCodeLocation" not in event["job"]["facets"] for event in tell(run))
 
 
-def test_code_outside_a_work_tree_has_no_link(run: Run, tmp_path: Path) -> None:
-    sql = tmp_path / "features.sql"
+@pytest.mark.parametrize(("place", "git", "path"), [("code", True, "code/features.sql"), ("code", False, None), ("site-packages/theirs", True, None)])
+def test_a_link_needs_a_file_in_a_work_tree_that_was_not_installed_there(run: Run, tmp_path: Path, place: str, git: bool, path: str | None) -> None:
+    sql = tmp_path / place / "features.sql"
+    sql.parent.mkdir(parents=True)
     sql.write_text("SELECT subject_id, week, avg(weight_kg) AS weight_mean_kg, count(*) AS weight_days FROM bronze.weight GROUP BY ALL")
+    if git:
+        (tmp_path / ".git").mkdir()
     run.steps[1].step = replace(run.steps[1].step, sql=sql)
-    assert facet(find(tell(run), "START features"), "sourceCodeLocation", "job") is None
+    location = facet(find(tell(run), "START features"), "sourceCodeLocation", "job")
+    assert (location and location["path"]) == path
 
 
 @pytest.mark.parametrize(

@@ -31,10 +31,17 @@ run = example_run(Path(sys.argv[1]), State.RUNNING)
 hook = LineageHook(load({}, dotenv=Path("no.env")))
 whole, first, second = hook.run(run), hook.step(run, run.steps[0]), hook.step(run, run.steps[1])
 whole.__enter__()
+if sys.argv[2] == "first":
+    run.steps = run.steps[:1]
+    run.steps[0].state, run.steps[0].ended_ns = State.RUNNING, None
 first.__enter__()
-first.__exit__(None, None, None)
-second.__enter__()
+if sys.argv[2] == "second":
+    first.__exit__(None, None, None)
+    second.__enter__()
 bundle.write_manifest(run)
+deadline = time.monotonic() + 30
+while (run.bundle / "lineage.ndjson").read_bytes().count(b'"START"') < 2 and time.monotonic() < deadline:
+    time.sleep(0.01)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -166,9 +173,16 @@ def _written() -> str:
 WRITTEN = _written()
 
 
-def test_a_process_that_is_really_killed_leaves_a_file_that_can_be_closed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("step", "written", "closed"),
+    [
+        ("first", ["START example", "START weight"], ["START example", "START weight", "ABORT weight", "ABORT example"]),
+        ("second", CLOSED[:4], CLOSED),
+    ],
+)
+def test_a_process_that_is_killed_has_written_what_it_started_and_is_closed(tmp_path: Path, step: str, written: list[str], closed: list[str]) -> None:
     folder = tmp_path / "bundle"
-    done = subprocess.run([sys.executable, "-c", KILLED, str(folder)], check=False, env=dict(os.environ), timeout=60)
+    done = subprocess.run([sys.executable, "-c", KILLED, str(folder), step], check=False, env=dict(os.environ), timeout=60)
     assert done.returncode == -signal.SIGKILL
-    assert kinds(events(folder)) == CLOSED[:4]
-    assert kinds(close_lost(example_run(folder, State.RUNNING))) == CLOSED
+    assert kinds(events(folder)) == written
+    assert kinds(close_lost(example_run(folder, State.RUNNING))) == closed

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -173,7 +174,9 @@ def test_a_line_of_a_thread_belongs_to_the_step(run: Run):
     assert (record["spanId"], record["attributes"]["step"]) == (run.steps[0].id.hex[16:], "weight")
 
 
-def test_many_threads_write_whole_lines(run: Run):
+def test_many_threads_write_whole_lines(run: Run, request: pytest.FixtureRequest):
+    request.addfinalizer(partial(sys.setswitchinterval, sys.getswitchinterval()))
+    sys.setswitchinterval(1e-6)
     with step_of(run):
         threads = [threading.Thread(target=lambda: [log.info("row", rows=number) for number in range(50)]) for _ in range(8)]
         for thread in threads:
@@ -182,6 +185,15 @@ def test_many_threads_write_whole_lines(run: Run):
             thread.join()
     assert len(free(run)) == 400
     assert len({record["timeUnixNano"] for record in free(run)}) == 400
+
+
+def test_a_flood_of_lines_is_cut_and_told(run: Run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(logs, "MAX_FREE_LINES", 3)
+    with step_of(run):
+        for number in range(10):
+            log.info("row", rows=number)
+    assert [record["attributes"].get("rows") for record in free(run)] == [0, 1, 2, None]
+    assert body(free(run)[-1]) == "7 lines are left out: a run's log has room for 3 lines of its steps"
 
 
 def test_the_standard_librarys_logging_is_captured_without_values(run: Run):
@@ -338,11 +350,12 @@ def test_info_lines_of_the_standard_library_show_in_a_process_that_configured_no
         "from pipeline.telemetry.logs import LogsHook\n"
         "run, hook = example_run(pathlib.Path(sys.argv[1])), LogsHook()\n"
         "with hook.run(run), hook.step(run, run.steps[0]):\n"
-        "    logging.getLogger('mine').info('rows read')\n",
+        "    logging.getLogger('mine').info('rows read')\n"
+        "print(logging.getLogger().level, logging.getLogger().handlers)\n",
         tmp_path,
     )
     assert "info    weight: rows read" in done.stderr
-    assert done.stdout == ""
+    assert done.stdout == "30 []\n"
 
 
 # ------------------------------------------------------------------------------------------------- the file

@@ -126,11 +126,12 @@ def test_a_folder_of_files_has_bytes_and_no_rows(run: Run):
     assert found["goldtrace.dataset.bytes"]["gold/models", "gold", "out"] == 512
 
 
-def test_a_number_that_is_none_is_left_out(run: Run):
+def test_a_number_that_is_none_is_left_out_without_a_word(run: Run, caplog: pytest.LogCaptureFixture):
     run.estimates = [replace(run.estimates[1], estimate=float("nan"), p_value=float("inf"))]
     found = numbers(run)
     assert "goldtrace.model.estimate" not in found
     assert "goldtrace.model.p_value" not in found
+    assert caplog.messages == []
     assert found["goldtrace.model.converged"] == {("ols", "week"): 1}
 
 

@@ -186,6 +186,15 @@ def test_the_words_of_the_code_that_raised_stay(known: Known):
     assert privacy.scrub("the turnip", known) == f"the {MASK}"
 
 
+def test_a_number_of_the_code_lets_no_number_of_the_data_through():
+    def fit(value: float) -> None:
+        raise ValueError(f"{value} is over 80")
+
+    with pytest.raises(ValueError, match="over") as caught:
+        fit(80.25)
+    assert privacy.message(caught.value) == f"{MASK} is over {MASK}"
+
+
 def test_a_docstring_is_not_code():
     def fit(food: str) -> None:
         """Do something with a turnip."""

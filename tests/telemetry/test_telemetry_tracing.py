@@ -83,8 +83,8 @@ def test_the_facts_are_on_the_spans(run: Run):
     assert found["example"]["attributes"]["goldtrace.run.gate"] == "YELLOW"
     assert found["weight"]["attributes"]["goldtrace.step.rows_quarantined"] == 1
     assert found["features"]["attributes"]["code.file.path"] == "pipeline/testing_features.sql"
-    assert found["models"]["attributes"]["code.function.name"] == "pipeline.testing._models"
-    assert found["models"]["attributes"]["code.file.path"] == "pipeline/testing.py"
+    assert found["models"]["attributes"]["code.function.name"] == "pipeline.testing_example._models"
+    assert found["models"]["attributes"]["code.file.path"] == "pipeline/testing_example.py"
 
 
 def test_a_failed_step_leaves_one_error_span_with_the_exception_and_the_run_fails_too(runs: Path):
@@ -93,7 +93,7 @@ def test_a_failed_step_leaves_one_error_span_with_the_exception_and_the_run_fail
     assert failed["status"]["code"] == found["example"]["status"]["code"] == 2
     assert failed["attributes"]["error.type"] == found["example"]["attributes"]["error.type"] == "step"
     (event,) = failed["events"]
-    assert event["name"] == "exception"
+    assert (event["name"], event["timeUnixNano"]) == ("exception", failed["endTimeUnixNano"])
     assert [item["key"] for item in event["attributes"]] == ["exception.type", "exception.message", "exception.stacktrace"]
     assert "events" not in found["example"]
     assert found["weight"].get("status", {}) == {}

@@ -63,7 +63,7 @@ medians AS (
     SELECT
         median(fiber_g_week) AS fiber_g_week,
         median(calories_week) AS calories_week
-    FROM joined WHERE delta_kg_next IS NOT NULL
+    FROM joined
 )
 
 SELECT
