@@ -55,16 +55,21 @@ def literal(text: str | Path) -> str:
     return "'" + str(text).replace("'", "''") + "'"
 
 
+def constant(text: str) -> str:
+    """`text` as SQL for a column that has nothing else; an ENUM of one is written ten times as fast, and read again as text."""
+    return f"CAST({literal(text)} AS ENUM ({literal(text)}))"
+
+
 def parquet(folder: Path, *, record_numbers: bool = False) -> str:
     """SQL that reads the Parquet files of a folder, with `file_row_number` (from 0) when wanted."""
     option = ", file_row_number=true" if record_numbers else ""
     return f"read_parquet({literal(folder / '*.parquet')}{option})"
 
 
-def write_parquet(connection: duckdb.DuckDBPyConnection, select: str, target: Path) -> int:
+def write_parquet(connection: duckdb.DuckDBPyConnection, select: str, target: Path, *, compression: str = "zstd") -> int:
     """Write a SELECT's rows, in its order, and return how many."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    row = connection.execute(f"COPY ({select}) TO {literal(target)} (FORMAT parquet, COMPRESSION zstd)").fetchone()
+    row = connection.execute(f"COPY ({select}) TO {literal(target)} (FORMAT parquet, COMPRESSION {compression})").fetchone()
     assert row is not None  # COPY always answers with its count
     return int(row[0])
 

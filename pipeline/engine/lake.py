@@ -163,36 +163,51 @@ class Lake:
         before = self.current()
         entries = dict(before["datasets"])
         published: dict[str, DatasetVersion] = {}
-        with translated(self.address, "write"):
-            for dataset, (version, folder) in staged.items():
-                changed = entries.get(dataset, {}).get("version") != version.version
-                published[dataset] = replace(version, changed=changed)
-                if changed:
-                    self._install(folder, self.root / version.path)
-                    entries[dataset] = {"version": version.version, "path": version.path, "rows": version.rows, "bytes": version.bytes, "run_id": str(run_id)}
-            for dataset in _emptied_quarantines(staged, entries):
-                del entries[dataset]
-            if entries != before["datasets"]:
-                self._replace_current({"run_id": str(run_id), "published_at": iso(now_ns), "datasets": dict(sorted(entries.items()))})
+        fresh: dict[Path, Path] = {}
+        for dataset, (version, folder) in staged.items():
+            changed = entries.get(dataset, {}).get("version") != version.version
+            published[dataset] = replace(version, changed=changed)
+            if changed:
+                fresh[self.root / version.path] = folder
+                entries[dataset] = {"version": version.version, "path": version.path, "rows": version.rows, "bytes": version.bytes, "run_id": str(run_id)}
+        for dataset in _emptied_quarantines(staged, entries):
+            del entries[dataset]
+        if entries != before["datasets"]:
+            with translated(self.address, "write"):
+                self._replace_current({"run_id": str(run_id), "published_at": iso(now_ns), "datasets": dict(sorted(entries.items()))}, fresh)
         return published
 
-    def _install(self, folder: Path, target: Path) -> None:
-        if target.exists():  # an earlier run wrote the same bytes
-            return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folder.rename(target)
-        for parent in (target.parent, target.parent.parent, target.parent.parent.parent):
-            fsync_folder(parent)
-
-    def _replace_current(self, content: dict[str, Any]) -> None:
+    def _replace_current(self, content: dict[str, Any], fresh: Mapping[Path, Path]) -> None:
+        """Write the new `current.json` aside, move the new versions to their places, and only then make it the current one."""
         temporary = self.root / STAGING / CURRENT
         with temporary.open("w", encoding="utf-8") as handle:
             json.dump(content, handle, indent=2)
             handle.write("\n")
             handle.flush()
             os.fsync(handle.fileno())
-        temporary.replace(self.root / CURRENT)
+        with _installed(fresh):
+            temporary.replace(self.root / CURRENT)
         fsync_folder(self.root)
+
+
+@contextmanager
+def _installed(fresh: Mapping[Path, Path]) -> Iterator[None]:
+    """Versions (target → where it was staged) at their places; if they, or what the block does, can't be made, they are taken away again."""
+    made: list[Path] = []
+    try:
+        for target, folder in fresh.items():
+            if target.exists():  # an earlier run wrote the same bytes
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            folder.rename(target)
+            made.append(target)
+            for parent in (target.parent, target.parent.parent, target.parent.parent.parent):
+                fsync_folder(parent)
+        yield
+    except BaseException:
+        for target in made:
+            shutil.rmtree(target, ignore_errors=True)
+        raise
 
 
 def quarantine_name(dataset: str) -> str:

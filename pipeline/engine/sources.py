@@ -10,7 +10,7 @@ import csv
 import hashlib
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -56,7 +56,19 @@ def scan(header: Header) -> tuple[int, str]:
     Raises:
         InputError: a byte is not UTF-8; the message has its line and column.
     """
-    digest, decoder, size = hashlib.sha256(), codecs.getincrementaldecoder("utf-8")(), 0
+    digest, size, is_ascii = hashlib.sha256(), 0, True
+    with header.path.open("rb") as handle:
+        while chunk := handle.read(CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+            is_ascii = is_ascii and chunk.isascii()
+    if not is_ascii:  # decoding takes longer than all the rest
+        _check_encoding(header)
+    return size, digest.hexdigest()
+
+
+def _check_encoding(header: Header) -> None:
+    decoder, size = codecs.getincrementaldecoder("utf-8")(), 0
     with header.path.open("rb") as handle:
         while True:
             chunk = handle.read(CHUNK)
@@ -66,8 +78,7 @@ def scan(header: Header) -> tuple[int, str]:
             except UnicodeDecodeError as error:
                 raise _encoding_error(header.path, header.contract, size - pending + error.start) from error
             if not chunk:
-                return size, digest.hexdigest()
-            digest.update(chunk)
+                return
             size += len(chunk)
 
 
@@ -82,7 +93,7 @@ def land(connection: duckdb.DuckDBPyConnection, header: Header, target: Path) ->
     """
     size, sha256 = scan(header)
     try:
-        rows = write_parquet(connection, _landing(header), target)
+        rows = write_parquet(connection, _landing(header), target, compression="snappy")  # it is soon gone
     except Exception as error:
         raise _translated(error, header) from error
     if rows == 0:
@@ -151,41 +162,53 @@ def _missing_hint(columns: tuple[str, ...], wanted: list[str], missing: list[str
 
 
 def _landing(header: Header) -> str:
+    """The SELECT of the typed cells and `_bad_cells`. From inside out: text, what DuckDB makes of it, what we take of that."""
     known = {column.name: column for column in header.contract.columns}
-    # Names of our own for the file's columns: those of the file may be anything.
-    texts = {f"c{index}": name for index, name in enumerate(header.columns)}
-    places = {name: place for place, name in texts.items()}
-    typed = [f"{_typed(places[name], column)} AS {quoted(name)}" for name, column in known.items()]
-    bad = [f"CASE WHEN {_is_bad(places[name], column)} THEN {literal(name)} END" for name, column in known.items() if column.type != "string"]
-    listed = f"list_filter([{', '.join(bad)}], lambda name: name IS NOT NULL)" if bad else "CAST([] AS VARCHAR[])"
-    any_bad = " OR ".join(_is_bad(places[name], column) for name, column in known.items() if column.type != "string") or "false"
-    columns = ", ".join(f"{literal(place)}: 'VARCHAR'" for place in texts)
+    # Names of our own for the file's columns, since those of the file may be anything; with a blank, which no contract's has.
+    texts = {name: quoted(f"text {index}") for index, name in enumerate(header.columns)}
+    others = {name: column for name, column in known.items() if column.type != "string"}
+    tried = [f"TRY_CAST({texts[name]} AS {SQL_TYPES[column.type]}) AS {_tried(texts[name])}" for name, column in others.items()]
+    taken = [f"{_taken(texts[name], column)} AS {quoted(name)}" for name, column in known.items()]
     return (
-        f"SELECT {', '.join(typed)}, CASE WHEN {any_bad} THEN {listed} END AS _bad_cells"
-        f" FROM read_csv({literal(header.path)}, columns={{{columns}}}, auto_detect=false, header=true, delim=',', quote='\"', escape='\"', strict_mode=true)"
+        f"SELECT {', '.join(map(quoted, known))}, {_bad_cells({name: texts[name] for name in others})} AS _bad_cells"
+        f" FROM (SELECT {', '.join([*taken, *(texts[name] for name in others)])}"
+        f" FROM (SELECT {', '.join([*(texts[name] for name in known), *tried])} FROM {_read(header, texts.values())}))"
     )
 
 
-def _typed(place: str, column: Column) -> str:
-    text = f"nullif({place}, '')"
+def _read(header: Header, texts: Iterable[str]) -> str:
+    """All cells as text. An empty one is NULL, quoted or not."""
+    columns = ", ".join(f"{text}: 'VARCHAR'" for text in texts)
+    options = "auto_detect=false, header=true, delim=',', quote='\"', escape='\"', strict_mode=true, nullstr='', allow_quoted_nulls=true"
+    return f"read_csv({literal(header.path)}, columns={{{columns}}}, {options})"
+
+
+def _bad_cells(texts: Mapping[str, str]) -> str:
+    """SQL of the names of the cells that have text but no value; NULL when there are none."""
+    if not texts:
+        return "CAST(NULL AS VARCHAR[])"
+    is_bad = {name: f"({quoted(name)} IS NULL AND {text} IS NOT NULL)" for name, text in texts.items()}
+    cases = ", ".join(f"CASE WHEN {condition} THEN {literal(name)} END" for name, condition in is_bad.items())
+    return f"CASE WHEN {' OR '.join(is_bad.values())} THEN list_filter([{cases}], lambda name: name IS NOT NULL) END"
+
+
+def _tried(text: str) -> str:
+    return quoted(f"tried {text}")
+
+
+def _taken(text: str, column: Column) -> str:
+    """SQL of the cell's value if its text is a finite one of the type, else NULL. DuckDB reads more than we take."""
+    value = _tried(text)
+    conditions = {
+        "number": f"isfinite({value}) AND NOT contains({text}, '_')",  # it reads nan, inf and 1_000
+        "integer": f"{value} = TRY_CAST({text} AS DOUBLE) AND NOT contains({text}, '_')",  # it rounds 1.5 and reads 0x10 and 1_000
+        # It reads 2023-1-5, epoch, infinity, and cuts off a time of day.
+        "date": f"isfinite({value}) AND strlen({text}) = 10 AND CAST({value} AS VARCHAR) = {text}",
+        "timestamp": f"isfinite({value})",
+    }
     if column.type == "string":
         return text
-    return f"CASE WHEN NOT {_is_bad(place, column)} THEN TRY_CAST({text} AS {SQL_TYPES[column.type]}) END"
-
-
-def _is_bad(place: str, column: Column) -> str:
-    """SQL that is true when the cell holds text that is no finite value of the type. DuckDB reads more than we take."""
-    text = f"nullif({place}, '')"
-    value = f"TRY_CAST({text} AS {SQL_TYPES[column.type]})"
-    if column.type == "number":  # it reads nan, inf and 1_000
-        return f"coalesce(NOT isfinite({value}) OR contains({place}, '_'), {text} IS NOT NULL)"
-    if column.type == "integer":  # it rounds 1.5 and reads 0x10 and 1_000
-        return f"coalesce({value} <> TRY_CAST({text} AS DOUBLE) OR contains({place}, '_'), {text} IS NOT NULL)"
-    if column.type == "date":  # it reads 2023-1-5, epoch, infinity, and cuts off a time of day
-        return f"coalesce(NOT isfinite({value}) OR strlen({place}) <> 10 OR CAST({value} AS VARCHAR) <> {place}, {text} IS NOT NULL)"
-    if column.type == "timestamp":
-        return f"coalesce(NOT isfinite({value}), {text} IS NOT NULL)"
-    return f"({value} IS NULL AND {text} IS NOT NULL)"
+    return f"CASE WHEN {conditions[column.type]} THEN {value} END" if column.type in conditions else value
 
 
 def _encoding_error(path: Path, contract: Contract, offset: int) -> InputError:
@@ -220,6 +243,10 @@ def _lines_up_to(path: Path, offset: int) -> Iterator[str]:
     """The lines up to and with the byte at `offset`, as Latin-1, which has a character for every byte."""
     left = offset + 1
     with path.open("rb") as handle:
+        if handle.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8:
+            left -= len(codecs.BOM_UTF8)
+        else:
+            handle.seek(0)
         for line in handle:
             yield line[:left].decode("latin-1")
             left -= len(line)

@@ -74,7 +74,7 @@ class Workshop:
             file = sources.land(self.connection, header, landing)
         run.inputs.append(file)
         run.rows_in[source] = file.rows
-        origin = f"{duck.literal(file.file)} AS source_file, file_row_number + 1 AS record_number, {duck.literal(file.load_id)} AS load_id"
+        origin = f"{duck.constant(file.file)} AS source_file, file_row_number + 1 AS record_number, {duck.constant(file.load_id)} AS load_id"
         table = f"(SELECT * EXCLUDE (file_row_number), {origin} FROM {duck.parquet(landing.parent, record_numbers=True)})"
         if header.extra:
             run.checks.append(checks.extra_columns_check(header.contract, header.extra))

@@ -188,13 +188,15 @@ def _observed(rule: Rule, measure: Measure) -> Observed:
     if measure.unexpected is not None:
         share = _share_of(measure.unexpected, measure.considered)
         return {"rows": measure.rows, "considered_count": measure.considered, "unexpected_count": measure.unexpected, "unexpected_share": share}
-    if measure.value is not None and rule.shown_from is not None and measure.considered >= rule.shown_from:
-        return {"rows": measure.rows, "value": _json_value(measure.value)}
+    value = _json_value(measure.value)
+    if value is not None and rule.shown_from is not None and measure.considered >= rule.shown_from:
+        return {"rows": measure.rows, "value": value}
     success = measure.success if measure.success is not None else _holds(rule, measure)
     return {"rows": measure.rows, "unexpected": not success}
 
 
 def _json_value(value: Number) -> int | float | str | None:
+    """A value as JSON can hold it; None for NaN and infinities."""
     if isinstance(value, date):
         return value.isoformat().removesuffix("T00:00:00")
     return value if value is None or math.isfinite(value) else None

@@ -38,7 +38,6 @@ _PARAMETERS: Final[dict[Parameter, dict[str, Any]]] = {
     Parameter.PAIRS: {"type": "array", "minItems": 1, "items": {"type": "array", "minItems": 2, "maxItems": 2}},
     Parameter.TEXT: {"type": "string", "minLength": 1},
     Parameter.MAPPING: {"type": "object"},
-    Parameter.IGNORE_PAIR: {"enum": ["both_values_are_missing", "either_value_is_missing", "neither"]},
     Parameter.IGNORE_COLUMNS: {"enum": ["all_values_are_missing", "any_value_is_missing", "never"]},
     Parameter.MATCH_ON: {"enum": ["any", "all"]},
     Parameter.OUTLIER_METHOD: {"enum": ["iqr", "std"]},

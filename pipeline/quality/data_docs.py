@@ -62,7 +62,8 @@ def build_data_docs(connection: duckdb.DuckDBPyConnection, tables: Mapping[str, 
     for dataset, table in tables.items():
         if contracts[dataset].is_table:
             checks[dataset] = _validate(library, context, connection, table, contracts[dataset])
-    context.build_data_docs(site_names=[_SITE])
+    with gx.quiet():
+        context.build_data_docs(site_names=[_SITE])
     shutil.rmtree(out / "static", ignore_errors=True)
     for page in out.rglob("*.html"):
         page.write_text(_alone(page.read_text(encoding="utf-8"), out, page), encoding="utf-8")
@@ -87,7 +88,8 @@ def _validate(library: Any, context: Any, connection: duckdb.DuckDBPyConnection,
     expectations = [gx.gx_expectation(library, rule.expectation, layout, number) for number, rule in enumerate(every)]
     suite = context.suites.add(library.ExpectationSuite(name, expectations=expectations))
     definition = library.ValidationDefinition(name=name, data=asset.add_batch_definition_whole_dataframe("current"), suite=suite)
-    found = context.validation_definitions.add(definition).run(batch_parameters={"dataframe": frame}, result_format=dict(gx.RESULT_FORMAT))
+    with gx.quiet():
+        found = context.validation_definitions.add(definition).run(batch_parameters={"dataframe": frame}, result_format=dict(gx.RESULT_FORMAT))
     checks = {number: check_of(contract, every[number], gx.measured(result, every[number], frame), len(frame), "gx") for number, result in _numbered(found)}
     _keep_shown(context.validation_results_store, name, every, checks)
     return [checks[number] for number in sorted(checks)]

@@ -39,7 +39,6 @@ class Parameter(StrEnum):
     PAIRS = "pairs"
     TEXT = "text"
     MAPPING = "mapping"
-    IGNORE_PAIR = "ignore_pair"
     IGNORE_COLUMNS = "ignore_columns"
     MATCH_ON = "match_on"
     OUTLIER_METHOD = "outlier_method"
@@ -135,9 +134,7 @@ _COLUMN: Final = {"column": Parameter.COLUMN}
 _MOSTLY: Final = {"mostly": Parameter.MOSTLY}
 _STRICT: Final = {"strict_min": Parameter.FLAG, "strict_max": Parameter.FLAG}
 _PAIR: Final = {"column_A": Parameter.COLUMN, "column_B": Parameter.COLUMN}
-_PAIR_OPTIONS: Final = {"ignore_row_if": Parameter.IGNORE_PAIR, **_MOSTLY}
 _LIST: Final = {"column_list": Parameter.COLUMNS}
-_LIST_OPTIONS: Final = {"ignore_row_if": Parameter.IGNORE_COLUMNS, **_MOSTLY}
 
 
 def _bounds(kind: Parameter) -> dict[str, Parameter]:
@@ -160,7 +157,7 @@ def _of_table(name: str, words: Callable[[Kwargs], str], required: Mapping[str, 
 
 
 def _of_columns(name: str, types: frozenset[str], words: str, required: _Parameters = _NONE) -> ExpectationType:
-    return ExpectationType(name, Kind.ROW, {**_LIST, **required}, _LIST_OPTIONS, types, _column(words))
+    return ExpectationType(name, Kind.ROW, {**_LIST, **required}, _MOSTLY, types, _column(words))
 
 
 def _values(name: str, words: str) -> ExpectationType:
@@ -178,8 +175,8 @@ _WITH_SQL: Final = (
     _row("expect_column_value_lengths_to_be_between", TEXT, _between("length of {column}"), optional=_bounds(Parameter.COUNT)),
     _row("expect_column_value_lengths_to_equal", TEXT, _column("length of {column} is {value}"), {"value": Parameter.COUNT}),
     ExpectationType("expect_column_values_to_be_unique", Kind.UNIQUE, _COLUMN, _MOSTLY, ANY, _column("no two rows share {column}")),
-    ExpectationType("expect_compound_columns_to_be_unique", Kind.UNIQUE, _LIST, _LIST_OPTIONS, ANY, _compound),
-    ExpectationType("expect_column_pair_values_a_to_be_greater_than_b", Kind.ROW, _PAIR, {"or_equal": Parameter.FLAG, **_PAIR_OPTIONS}, ORDERED, _pair_greater),
+    ExpectationType("expect_compound_columns_to_be_unique", Kind.UNIQUE, _LIST, {"ignore_row_if": Parameter.IGNORE_COLUMNS, **_MOSTLY}, ANY, _compound),
+    ExpectationType("expect_column_pair_values_a_to_be_greater_than_b", Kind.ROW, _PAIR, {"or_equal": Parameter.FLAG, **_MOSTLY}, ORDERED, _pair_greater),
     _aggregate("expect_column_mean_to_be_between", NUMERIC, "mean of {column}", Parameter.NUMBER, _MEANS),
     _aggregate("expect_column_sum_to_be_between", NUMERIC, "sum of {column}", Parameter.NUMBER, _MEANS),
     _aggregate("expect_column_min_to_be_between", ORDERED, "least {column}", Parameter.BOUND, _VALUES),
@@ -233,12 +230,12 @@ _ONLY_GX: Final = (
         _column("{column} has no outliers"),
         optional={"method": Parameter.OUTLIER_METHOD, "multiplier": Parameter.NUMBER},
     ),
-    ExpectationType("expect_column_pair_values_to_be_equal", Kind.ROW, _PAIR, _PAIR_OPTIONS, ANY, _column("{column_A} = {column_B}")),
+    ExpectationType("expect_column_pair_values_to_be_equal", Kind.ROW, _PAIR, _MOSTLY, ANY, _column("{column_A} = {column_B}")),
     ExpectationType(
         "expect_column_pair_values_to_be_in_set",
         Kind.ROW,
         {**_PAIR, "value_pairs_set": Parameter.PAIRS},
-        _PAIR_OPTIONS,
+        _MOSTLY,
         ANY,
         _column("({column_A}, {column_B}) is one of {value_pairs_set}"),
     ),

@@ -194,12 +194,9 @@ def _compound_unique(kwargs: Kwargs, columns: Columns) -> Form:
 
 def _pair_greater(kwargs: Kwargs, columns: Columns) -> Form:
     a, b = _column(kwargs, columns, "column_A"), _column(kwargs, columns, "column_B")
-    ignore = kwargs.get("ignore_row_if", "both_values_are_missing")
-    joined = {"both_values_are_missing": "OR", "either_value_is_missing": "AND"}.get(str(ignore))
-    considered = f"({_present(a)} {joined} {_present(b)})" if joined else "TRUE"
+    considered = f"({_present(a)} AND {_present(b)})"
     numbers = "".join(f" AND NOT isnan({column.sql})" for column in (a, b) if column.has_nan)
-    greater = f"{a.sql} {'>=' if kwargs.get('or_equal') else '>'} {b.sql}{numbers}"
-    return RowForm(f"({considered} AND NOT coalesce({greater}, FALSE))", considered)
+    return RowForm(f"({considered} AND NOT ({a.sql} {'>=' if kwargs.get('or_equal') else '>'} {b.sql}{numbers}))", considered)
 
 
 def _mean(kwargs: Kwargs, columns: Columns) -> Form:

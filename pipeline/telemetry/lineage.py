@@ -73,7 +73,7 @@ class LineageHook:
         columns: Mapping[str, StatementLineage] = {}
         try:
             yield
-            if True:
+            if step.state is State.COMPLETED:
                 columns = step_lineage(step.step, run.pipeline.contracts)
         finally:
             journal.now(partial(events.step_ended, step, columns))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypedDict, cast
 
 from pipeline.errors import SettingsError
 from pipeline.records import Check, Column, ColumnStats, Contract, DatasetVersion, Outcome, Privacy, Run, SourceFile, StepRun
@@ -157,7 +157,16 @@ def _schema_field(place: int, column: Column) -> schema_dataset.SchemaDatasetFac
 # ---------------------------------------------------------------------------------------------- what was seen
 
 
-def _numbers(contract: Contract, stats: tuple[ColumnStats, ...]) -> dict[str, dict[str, float | None]]:
+class _Numbers(TypedDict):
+    """What OpenLineage's `ColumnMetrics`, of which there are two, have in common."""
+
+    nullCount: int
+    distinctCount: int | None
+    min: float | None
+    max: float | None
+
+
+def _numbers(contract: Contract, stats: tuple[ColumnStats, ...]) -> dict[str, _Numbers]:
     """The counts of each column, and the extremes of public ones."""
     public = {column.name for column in contract.columns if column.privacy is Privacy.PUBLIC}
     return {

@@ -6,6 +6,7 @@ Marquez shows a job's description and link from the last event alone, so every e
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime, time
 from functools import cache
 from inspect import unwrap
@@ -223,7 +224,7 @@ def _told_state(state: State) -> str:
 
 
 @cache
-def _goldtrace_class() -> type[RunFacet]:
+def _goldtrace_class() -> Callable[..., RunFacet]:
     import attr
     from openlineage.client.facet_v2 import RunFacet
 

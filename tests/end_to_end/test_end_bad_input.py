@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
@@ -28,6 +28,7 @@ SILVER = ("silver/subject_trajectories", "silver/weekly_features", "silver/model
 OF_TYPE = "expect_column_values_to_be_of_type"
 NOT_NULL = "expect_column_values_to_not_be_null"
 BETWEEN = "expect_column_values_to_be_between"
+Spoiling = Callable[[Path, str, Rows], None]
 SHARE = "expect_quarantined_share_to_be_at_most"
 
 
@@ -89,71 +90,93 @@ def test_an_extra_column_is_named_by_a_warning_and_changes_nothing_else(given: P
 # ------------------------------------------------------------------------------------------------------- refused
 
 
-def spoil(folder: Path, source: str, how: str) -> None:
-    path = folder / FILES[source]
-    header, *records = read(source)
-    if how == "missing column":
-        write(folder, source, [row[:-1] for row in (header, *records)])
-    elif how == "renamed column":
-        write(folder, source, [[*header[:-1], header[-1].upper()], *records])
-    elif how == "semicolons":
-        write(folder, source, [header, *records], delimiter=";")
-    elif how == "latin-1":
-        path.write_bytes(path.read_bytes().replace(records[9][0].encode(), b"Jos\xe9", 10).replace(b"Jos\xe9", records[9][0].encode(), 9))
-    elif how == "empty":
-        path.write_bytes(b"")
-    elif how == "header only":
-        write(folder, source, [header])
-    elif how == "no file":
-        path.unlink()
-    elif how == "two files":
-        path.with_stem(path.stem + "_copy").write_bytes(path.read_bytes())
-    elif how == "too few fields":
-        write(folder, source, [header, *records[:4], records[4][:-1], *records[5:]])
-    else:
-        shutil.rmtree(folder)
+def without_last_column(path: Path, source: str, rows: Rows) -> None:
+    write(path.parent, source, [row[:-1] for row in rows])
 
 
-REFUSED = {
-    "missing column": ("{file}, line 1: column '{column}' is missing", "the contract expects"),
-    "renamed column": ("{file}, line 1: column '{column}' is missing", "was '{column}' renamed to '{renamed}'?"),
-    "semicolons": ("{file}, line 1: column 'subject_id' is missing", "semicolons"),
-    "latin-1": ("{file}, line {line}, column 'subject_id': byte 0xe9 is not UTF-8", "iconv -f latin1 -t utf-8"),
-    "empty": ("{file}: the file is empty", "is the export complete?"),
-    "header only": ("{file}: no records after the header in line 1", "is the export complete?"),
-    "no file": ("input/{source}: no file in ", "the folder has "),
-    "two files": ("input/{source}: 2 files in ", "leave one"),
-    "too few fields": ("{file}, line {ragged}: {fewer} fields where the header has {fields}", "quoted"),
-    "no folder": ("there is no input folder", "--input"),
+def renamed_column(path: Path, source: str, rows: Rows) -> None:
+    write(path.parent, source, [[*rows[0][:-1], rows[0][-1].upper()], *rows[1:]])
+
+
+def semicolons(path: Path, source: str, rows: Rows) -> None:
+    write(path.parent, source, rows, delimiter=";")
+
+
+def latin_1(path: Path, source: str, rows: Rows) -> None:
+    """In the tenth line that begins with the subject of the first record."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    number = [number for number, line in enumerate(lines) if line.startswith(rows[1][0].encode())][9]
+    lines[number] = b"Jos\xe9" + lines[number]
+    path.write_bytes(b"".join(lines))
+
+
+def empty(path: Path, source: str, rows: Rows) -> None:
+    path.write_bytes(b"")
+
+
+def header_only(path: Path, source: str, rows: Rows) -> None:
+    write(path.parent, source, rows[:1])
+
+
+def no_file(path: Path, source: str, rows: Rows) -> None:
+    path.unlink()
+
+
+def two_files(path: Path, source: str, rows: Rows) -> None:
+    path.with_stem(path.stem + "_copy").write_bytes(path.read_bytes())
+
+
+def too_few_fields(path: Path, source: str, rows: Rows) -> None:
+    write(path.parent, source, [*rows[:5], rows[5][:-1], *rows[6:]])
+
+
+def no_folder(path: Path, source: str, rows: Rows) -> None:
+    shutil.rmtree(path.parent)
+
+
+def spoil(folder: Path, source: str, how: Spoiling) -> None:
+    how(folder / FILES[source], source, read(source))
+
+
+# The message and the hint; {line} is that of the bad byte, {ragged} of the record that is cut off.
+REFUSED: dict[Spoiling, tuple[str, str]] = {
+    without_last_column: ("{file}, line 1: column '{column}' is missing", "the contract expects"),
+    renamed_column: ("{file}, line 1: column '{column}' is missing", "was '{column}' renamed to '{renamed}'?"),
+    semicolons: ("{file}, line 1: column 'subject_id' is missing", "semicolons"),
+    latin_1: ("{file}, line {line}, column 'subject_id': byte 0xe9 is not UTF-8", "iconv -f latin1 -t utf-8"),
+    empty: ("{file}: the file is empty", "is the export complete?"),
+    header_only: ("{file}: no records after the header in line 1", "is the export complete?"),
+    no_file: ("input/{source}: no file in ", "the folder has "),
+    two_files: ("input/{source}: 2 files in ", "leave one"),
+    too_few_fields: ("{file}, line {ragged}: {fewer} fields where the header has {fields}", "quoted"),
+    no_folder: ("there is no input folder", "--input"),
 }
+
+
+def words_of(source: str) -> dict[str, object]:
+    header, *records = read(source)
+    lines = (SAMPLE / FILES[source]).read_text("utf-8").splitlines()
+    line = [number for number, text in enumerate(lines, 1) if text.startswith(records[0][0])][9]
+    ragged = 2 + sum(1 + sum(cell.count("\n") for cell in row) for row in records[:4])
+    names = {"file": FILES[source], "source": source, "column": header[-1], "renamed": header[-1].upper()}
+    return {**names, "line": line, "ragged": ragged, "fields": len(header), "fewer": len(header) - 1}
 
 
 @pytest.mark.parametrize("source", FILES)
 @pytest.mark.parametrize("how", REFUSED)
-def test_a_file_that_cannot_be_read_is_refused_before_anything_is_written(given: Path, how: str, source: str) -> None:
+def test_a_file_that_cannot_be_read_is_refused_before_anything_is_written(given: Path, how: Spoiling, source: str) -> None:
     spoil(given, source, how)
-    header, *records = read(source)
-    line = next(number for number, row in enumerate(read_lines(source), 1) if row.startswith(records[9][0])) + 9
-    ragged = 2 + sum(1 + sum(cell.count("\n") for cell in row) for row in records[:4])
-    words = {"file": FILES[source], "source": source, "column": header[-1], "renamed": header[-1].upper(), "line": line, "ragged": ragged}
-    words |= {"fields": len(header), "fewer": len(header) - 1}
+    message, hint = (text.format(**words_of(source)) for text in REFUSED[how])
     run = go(input=given, until=STEPS[source])
     assert (run.state, run.gate, exit_code(run)) == (State.FAILED, None, 1)
     assert run.failure is not None
-    message, hint = (text.format(**words) for text in REFUSED[how])
-    assert run.failure.type == "input"
-    assert message in run.failure.message
-    assert hint in run.failure.hint
-    assert not Path("lake").exists()
+    assert (run.failure.type, message in run.failure.message, hint in run.failure.hint) == ("input", True, True), run.failure
     assert manifest(run)["failure"]["message"] == run.failure.message
+    assert not Path("lake").exists()
 
 
-def read_lines(source: str) -> list[str]:
-    return (SAMPLE / FILES[source]).read_text("utf-8").splitlines()
-
-
-@pytest.mark.parametrize("how", ["latin-1", "no file", "renamed column"])
-def test_a_file_that_cannot_be_read_leaves_a_lake_that_is_there_as_it_was(given: Path, how: str) -> None:
+@pytest.mark.parametrize("how", [latin_1, no_file, renamed_column])
+def test_a_file_that_cannot_be_read_leaves_a_lake_that_is_there_as_it_was(given: Path, how: Spoiling) -> None:
     go(input=given, until="traject")
     before = lake_now()
     spoil(given, "fiber", how)
@@ -163,7 +186,7 @@ def test_a_file_that_cannot_be_read_leaves_a_lake_that_is_there_as_it_was(given:
 
 
 def test_the_command_says_what_is_wrong_and_how_to_mend_it(given: Path) -> None:
-    spoil(given, "weight", "semicolons")
+    spoil(given, "weight", semicolons)
     done = command("run", "--input", str(given), PIPELINE_TRACKING="off")
     assert done.returncode == 1
     said = done.stdout + done.stderr

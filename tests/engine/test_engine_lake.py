@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -155,3 +156,16 @@ def test_a_dataset_that_is_not_there_is_named_with_those_that_are(lake: Lake) ->
     with pytest.raises(UsageError) as caught:
         lake.files("silver/b")
     assert "silver/a" in caught.value.hint
+
+
+def test_publishing_that_breaks_off_leaves_no_file_behind(lake: Lake) -> None:
+    publish(lake, RUN, silver__a=b"a")
+    before = tree(lake.root)
+    with lake.lock(NEXT), lake.staging(NEXT) as staging:
+        (staging / "a").mkdir()
+        (staging / "a" / "part-0000.parquet").write_bytes(b"new")
+        made = (lake.seal("silver/a", staging / "a", rows=1), staging / "a")
+        lost = (replace(made[0], dataset="silver/b", path="silver/b/0"), staging / "gone")
+        with pytest.raises(LakeError):
+            lake.publish(NEXT, {"silver/a": made, "silver/b": lost}, now_ns=0)
+    assert {**tree(lake.root), ".lock": None} == {**before, ".lock": None}

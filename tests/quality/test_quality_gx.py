@@ -7,7 +7,7 @@ from datetime import date, datetime
 from typing import Any
 
 import duckdb
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from pipeline.quality import gx
@@ -31,13 +31,14 @@ COLUMNS = [
     column("d", "date"),
     column("m", "timestamp"),
 ]
-INTEGERS = st.sampled_from([0, 1, 2, -1, 2**53 + 1, None])
+INTEGERS = st.sampled_from([0, 1, 2, -1, None])
+BIG = st.sampled_from([0, 1, 2**53, 2**53 + 1, -(2**62), None])  # where doubles no longer tell neighbours apart
 # Multiples of a quarter, so that sums and means are the same in whatever order they are added up.
 NUMBERS = st.sampled_from([0.0, -0.0, 0.25, 1.0, 2.5, -3.75, 1e6, NAN, INF, -INF, None])
 TEXTS = st.sampled_from(["", "a", "A", "P01", "P01\n", "é", "e\u0301", "日本", "\u0130", "\u2028", "\U0001f954", "a b", "nan", "None", "\0", None])
 DATES = st.sampled_from([date(2024, 1, 31), date(2024, 2, 1), date(1, 1, 1), date(9999, 12, 31), None])
 MOMENTS = st.sampled_from([at("2024-01-31"), at("2024-01-31T10:30"), at("1900-01-01T00:00:00.000001"), None])
-ROWS = st.lists(st.tuples(INTEGERS, INTEGERS, NUMBERS, NUMBERS, TEXTS, st.sampled_from([True, False, None]), DATES, MOMENTS), max_size=9)
+ROWS = st.lists(st.tuples(INTEGERS, BIG, NUMBERS, NUMBERS, TEXTS, st.sampled_from([True, False, None]), DATES, MOMENTS), max_size=9)
 
 SHARES = st.sampled_from([None, 0.5, 0.75, 1, 0])
 PATTERNS = st.sampled_from(["^P[0-9]+$", "a$", "^[^a]*$", "^.$", "(a|é)", "^(a|A|)$", "[ -~]", "^[A-Za-z0-9_-]+$", "^.{1,3}$"])
@@ -56,7 +57,6 @@ def bounds(draw: st.DrawFn, values: list[Any], strict: bool = True) -> dict[str,
 SHARE_BOUNDS, COUNT_BOUNDS = bounds([0, 0.5, 1]), bounds([0, 1, 2, 3])
 NUMBER_BOUNDS, DATE_BOUNDS = bounds([-3.75, 0, 0.25, 1, 2]), bounds(["2024-01-31", "2024-02-01"])
 IGNORED_COLUMNS = ("all_values_are_missing", "any_value_is_missing", "never")
-IGNORED_PAIRS = ("both_values_are_missing", "either_value_is_missing", "neither")
 SETS: dict[str, list[Any]] = {"i": [0, 2], "x": [0.25, 1], "s": ["a", "é", "nan", "None", ""], "b": [True], "d": ["2024-01-31"], "m": ["2024-01-31"]}
 NOTHING = st.just({})
 
@@ -88,9 +88,8 @@ POOL = [
         for ignore in IGNORED_COLUMNS
     ),
     *(
-        ("expect_column_pair_values_a_to_be_greater_than_b", {"column_A": a, "column_B": b, "ignore_row_if": ignore}, st.sampled_from([{}, {"or_equal": True}]))
-        for a, b in (("i", "j"), ("x", "y"), ("i", "x"))
-        for ignore in IGNORED_PAIRS
+        ("expect_column_pair_values_a_to_be_greater_than_b", {"column_A": a, "column_B": b}, st.sampled_from([{}, {"or_equal": True}]))
+        for a, b in (("i", "j"), ("x", "y"), ("i", "x"), ("y", "i"), ("d", "d"))
     ),
     ("expect_table_row_count_to_be_between", {}, COUNT_BOUNDS),
     ("expect_table_row_count_to_equal", {"value": 3}, NOTHING),
@@ -115,7 +114,12 @@ def test_the_pool_of_the_property_has_every_expectation_with_sql() -> None:
     assert {name for name, *_ in POOL} == {name for name, expectation in EXPECTATIONS.items() if expectation.build}
 
 
-@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large])
+# Without shrinking: an example takes a tenth of a second, and is small enough to read.
+@settings(
+    max_examples=EXAMPLES,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 @given(rows=ROWS, suite=suites())
 def test_both_engines_come_to_the_same_verdicts_and_counts(db: duckdb.DuckDBPyConnection, rows: list[Any], suite: list[Expectation]) -> None:
     table, contract = make_table(db, COLUMNS, rows), table_contract(COLUMNS, *suite)

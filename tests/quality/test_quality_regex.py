@@ -134,7 +134,7 @@ def test_the_end_of_the_text_is_its_end_in_both_engines(re2: duckdb.DuckDBPyConn
     agree(re2, "b$", ["ab", "ab\n", "ab\nc"])
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(pattern=patterns(), texts=TEXTS)
 @example(pattern="(?:|a)+$", texts=["b", "a"])
 def test_patterns_of_the_subset_mean_the_same_in_both_engines(re2: duckdb.DuckDBPyConnection, pattern: str, texts: list[str]) -> None:
@@ -142,7 +142,7 @@ def test_patterns_of_the_subset_mean_the_same_in_both_engines(re2: duckdb.DuckDB
     agree(re2, pattern, texts)
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(pattern=st.lists(st.sampled_from(PARTS), min_size=1, max_size=9).map("".join), texts=TEXTS)
 def test_whatever_is_not_refused_means_the_same_in_both_engines(re2: duckdb.DuckDBPyConnection, pattern: str, texts: list[str]) -> None:
     assume(refusal(pattern) is None)

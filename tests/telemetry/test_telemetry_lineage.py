@@ -12,7 +12,7 @@ from pipeline.records import Caller, ColumnStats, Contract, Failure, Gate, Priva
 from pipeline.telemetry.lineage import FILE, LineageHook
 from pipeline.telemetry.lineage_datasets import dataset_namespace
 from pipeline.telemetry.lineage_facets import browsable
-from pipeline.testing import example_pipeline, example_run
+from pipeline.testing import example_run
 from tests.telemetry.lineage_support import Event, dataset, events, facet, find, kinds, settings, tell
 
 ENDS = [State.COMPLETED, State.FAILED, State.ABORTED, State.LOST]

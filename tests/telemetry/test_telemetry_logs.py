@@ -321,7 +321,7 @@ class Screen(io.StringIO):
 def test_colours_are_for_a_screen_that_wants_them(run: Run, monkeypatch: pytest.MonkeyPatch, screen: io.StringIO, colour: bool, coloured: bool):
     monkeypatch.setattr(sys, "stderr", screen)
     tell(run, LogsHook(colour=colour))
-    assert ("\x1b[" in screen.getvalue()) is coloured
+    assert ("\x1b[36m" in screen.getvalue()) is coloured
 
 
 def test_a_closed_terminal_stops_nothing(run: Run, monkeypatch: pytest.MonkeyPatch):

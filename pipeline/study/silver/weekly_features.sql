@@ -58,41 +58,53 @@ patterns AS (
     FROM phrases
 ),
 
--- Each text of the diary once (there are thousands against millions of lines), a hundred to a block with character 31
--- between them: a pattern that comes from a table is compiled for each row, which takes longer than to search a hundred
--- texts. A text's own 30 and 31 give way to 29, which is no letter either.
+-- Each text of the diary once (there are thousands against millions of lines), a hundred to a block: a pattern that comes
+-- from a table is compiled for each row, which takes longer than to search a hundred texts. Which texts share a block
+-- has no influence on the result.
 texts AS (
     SELECT
         food_item,
-        row_number() OVER (ORDER BY food_item) // 100 AS block,
-        translate(food_item, 'ABCDEFGHIJKLMNOPQRSTUVWXYZ' || chr(30) || chr(31), 'abcdefghijklmnopqrstuvwxyz' || chr(29) || chr(29)) AS text
+        row_number() OVER () // 100 AS block
     FROM (SELECT DISTINCT food_item FROM bronze.nutrition WHERE food_item IS NOT NULL) AS diary_texts
 ),
 
 blocks AS (
-    SELECT
-        list(food_item ORDER BY food_item) AS food_items,
-        string_agg(text, chr(31) ORDER BY food_item) AS joined
+    SELECT list(food_item) AS food_items
     FROM texts
     GROUP BY block
+),
+
+-- One text of a block, with character 31 between its parts. Their own 30 and 31 give way to 29, which is no letter either.
+joined AS (
+    SELECT
+        food_items,
+        array_to_string(
+            list_transform(
+                food_items,
+                lambda food_item :
+                    translate(food_item, 'ABCDEFGHIJKLMNOPQRSTUVWXYZ' || chr(30) || chr(31), 'abcdefghijklmnopqrstuvwxyz' || chr(29) || chr(29))
+            ),
+            chr(31)
+        ) AS text
+    FROM blocks
 ),
 
 -- Each mention becomes one character 30.
 marked AS (
     SELECT
         food_items,
-        regexp_replace(joined, potato, chr(30), 'g') AS potato,
-        regexp_replace(joined, beans, chr(30), 'g') AS beans,
-        regexp_replace(joined, rice, chr(30), 'g') AS rice,
-        regexp_replace(joined, oats, chr(30), 'g') AS oats,
-        regexp_replace(joined, bread, chr(30), 'g') AS bread,
-        regexp_replace(joined, fruit, chr(30), 'g') AS fruit,
-        regexp_replace(joined, vegetables, chr(30), 'g') AS vegetables,
-        regexp_replace(joined, dairy, chr(30), 'g') AS dairy,
-        regexp_replace(joined, meat, chr(30), 'g') AS meat,
-        regexp_replace(joined, egg, chr(30), 'g') AS egg,
-        regexp_replace(joined, nuts, chr(30), 'g') AS nuts
-    FROM blocks
+        regexp_replace(text, potato, chr(30), 'g') AS potato,
+        regexp_replace(text, beans, chr(30), 'g') AS beans,
+        regexp_replace(text, rice, chr(30), 'g') AS rice,
+        regexp_replace(text, oats, chr(30), 'g') AS oats,
+        regexp_replace(text, bread, chr(30), 'g') AS bread,
+        regexp_replace(text, fruit, chr(30), 'g') AS fruit,
+        regexp_replace(text, vegetables, chr(30), 'g') AS vegetables,
+        regexp_replace(text, dairy, chr(30), 'g') AS dairy,
+        regexp_replace(text, meat, chr(30), 'g') AS meat,
+        regexp_replace(text, egg, chr(30), 'g') AS egg,
+        regexp_replace(text, nuts, chr(30), 'g') AS nuts
+    FROM joined
     CROSS JOIN patterns
 ),
 
