@@ -1,6 +1,8 @@
-"""The floor: DuckDB reads the same CSV files and writes them as Parquet. With `silver`, it also runs the study's transforms on them.
+"""The floor: DuckDB reads the CSV files and writes them as Parquet. With `silver`, the study's SQL files run on that.
 
-    python bench/floor.py INPUT OUT [silver]
+    python -m bench.floor INPUT OUT [silver]
+
+No record numbers, contracts, checks, hashes and telemetry: only what the results themselves cost.
 """
 
 import sys
@@ -8,37 +10,44 @@ from pathlib import Path
 
 import duckdb
 
+from pipeline.engine.duck import SQL_TYPES, literal
+from pipeline.records import Contract, StepKind
 from pipeline.study import PIPELINE
-
-STEPS = ("traject", "features", "modeling")
 
 
 def main() -> None:
-    """Write the tables; nothing of the project but its SQL and contracts is used."""
+    """Write the tables to a folder, each as one file."""
     source, out = Path(sys.argv[1]), Path(sys.argv[2])
     out.mkdir(parents=True, exist_ok=True)
-    connection = duckdb.connect(config={"memory_limit": "700MB", "temp_directory": str(out / "spill"), "preserve_insertion_order": True})
-    silver = sys.argv[3:] == ["silver"]
-    for contract in (contract for contract in PIPELINE.contracts.values() if contract.pattern):
-        path = next(source.glob(contract.pattern))
-        name = contract.dataset.split("/")[1]
-        connection.execute(f"COPY (FROM read_csv('{path}')) TO '{out}/{name}.parquet'")
-        if silver:
-            columns = ", ".join(f"CAST({c.name} AS {'VARCHAR' if c.type == 'string' else c.type.replace('number', 'DOUBLE').replace('integer', 'BIGINT')}) AS {c.name}" for c in contract.columns)
-            connection.execute("CREATE SCHEMA IF NOT EXISTS bronze")
-            connection.execute(f"CREATE VIEW bronze.{name} AS SELECT {columns}, file_row_number AS record_number FROM read_parquet('{out}/{name}.parquet', file_row_number=true)")
-    if silver:
+    connection = duckdb.connect(config={"threads": 2, "memory_limit": "700MB", "temp_directory": str(out / "spill"), "preserve_insertion_order": True})
+    sources = [contract for contract in PIPELINE.contracts.values() if contract.pattern]
+    for contract in sources:
+        path = next(source.glob(str(contract.pattern)))
+        connection.execute(f"COPY (FROM read_csv({literal(path)})) TO {literal(_file(out, contract.dataset))} (FORMAT parquet, COMPRESSION zstd)")
+    if sys.argv[3:] == ["silver"]:
+        connection.execute("CREATE SCHEMA bronze; CREATE SCHEMA silver; CREATE SCHEMA seed")
+        for contract in sources:
+            connection.execute(_bronze_view(out, contract))
         _transform(connection, out)
 
 
+def _file(out: Path, dataset: str) -> Path:
+    return out / f"{dataset.replace('/', '-')}.parquet"
+
+
+def _bronze_view(out: Path, contract: Contract) -> str:
+    columns = ", ".join(f"CAST({column.name} AS {SQL_TYPES[column.type]}) AS {column.name}" for column in contract.columns)
+    read = f"read_parquet({literal(_file(out, contract.dataset))}, file_row_number=true)"
+    return f"CREATE VIEW bronze.{contract.dataset.split('/')[1]} AS SELECT {columns}, file_row_number AS record_number FROM {read}"
+
+
 def _transform(connection: duckdb.DuckDBPyConnection, out: Path) -> None:
-    connection.execute("CREATE SCHEMA silver; CREATE SCHEMA seed")
-    for step in (step for step in PIPELINE.steps if step.name in STEPS):
+    for step in (step for step in PIPELINE.steps if step.kind is StepKind.SQL):
         for name, path in step.seeds.items():
-            connection.execute(f"CREATE OR REPLACE VIEW seed.{name} AS FROM read_csv('{path}', header=true)")
-        output = step.outputs[0].split("/")[1]
-        connection.execute(f"COPY ({step.sql.read_text().rstrip().rstrip(';')}) TO '{out}/{output}.parquet'")
-        connection.execute(f"CREATE VIEW silver.{output} AS FROM '{out}/{output}.parquet'")
+            connection.execute(f"CREATE OR REPLACE VIEW seed.{name} AS FROM read_csv({literal(path)}, header=true)")
+        dataset, select = step.outputs[0], step.sql.read_text(encoding="utf-8").rstrip().rstrip(";") if step.sql else ""
+        connection.execute(f"COPY ({select}) TO {literal(_file(out, dataset))} (FORMAT parquet, COMPRESSION zstd)")
+        connection.execute(f"CREATE VIEW {dataset.replace('/', '.')} AS FROM read_parquet({literal(_file(out, dataset))})")
 
 
 if __name__ == "__main__":

@@ -140,13 +140,21 @@ class Settings(BaseSettings):
         return (init_settings,)
 
     def masked(self) -> dict[str, str]:
-        """All settings as text under their variables' names, secrets and credentials in addresses masked."""
-        return {variable(name): mask(str(getattr(self, name))) for name in type(self).model_fields if getattr(self, name) is not None}
+        """All settings as text under their variables' names, secrets and credentials in addresses masked, and the way to the input cut off."""
+        shown = {variable(name): mask(str(getattr(self, name))) for name in type(self).model_fields if getattr(self, name) is not None}
+        return shown if self.input is None else {**shown, variable("input"): without_folders(str(self.input))}
 
 
 def mask(text: str) -> str:
     """`text` with the user and password of an address replaced."""
     return re.sub(r"://[^/@\s]+@", "://**********@", text)
+
+
+def without_folders(word: str) -> str:
+    """A path, or an option's value that is one, without the folders before its last part: they may name a person."""
+    option, sign, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    path = value.rstrip("/")
+    return word if "/" not in path or "://" in path else f"{option}{sign}…/{path.rpartition('/')[2]}"
 
 
 def variable(field: str) -> str:

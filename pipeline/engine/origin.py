@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline._version import __version__
 from pipeline.records import Caller, Code, Process
-from pipeline.settings import Settings, mask
+from pipeline.settings import Settings, mask, without_folders
 
 # What a result may depend on. Names of distributions; one that is not installed is left out.
 LIBRARIES = (
@@ -33,7 +33,7 @@ _GIT_SECONDS = 5
 def process(arguments: list[str] | None = None) -> Process:
     """This process. The command is shown without the folders that its arguments name, which may name a person."""
     given = sys.argv[1:] if arguments is None else arguments
-    shown = " ".join(["pipeline", *(re.sub(r"(?:~|\.{0,2})(?:/[^/\s=]+)+/", "…/", mask(word)) for word in given)])
+    shown = " ".join(["pipeline", *(without_folders(mask(word)) for word in given)])
     return Process(pid=os.getpid(), host=platform.node(), python=platform.python_version(), platform=platform.platform(terse=True), command=shown)
 
 

@@ -50,24 +50,15 @@ def inspect(folder: Path, contracts: Sequence[Contract]) -> dict[str, Header]:
     return {contract.dataset: _header(_find(folder, contract), contract) for contract in contracts}
 
 
-def scan(header: Header) -> tuple[int, str]:
-    """The file's size and sha256, after checking that all of it is UTF-8.
-
-    Raises:
-        InputError: a byte is not UTF-8; the message has its line and column.
-    """
-    digest, size, is_ascii = hashlib.sha256(), 0, True
-    with header.path.open("rb") as handle:
-        while chunk := handle.read(CHUNK):
-            digest.update(chunk)
-            size += len(chunk)
-            is_ascii = is_ascii and chunk.isascii()
-    if not is_ascii:  # decoding takes longer than all the rest
-        _check_encoding(header)
-    return size, digest.hexdigest()
+def fingerprint(path: Path) -> tuple[int, str]:
+    """A file's size and sha256."""
+    with path.open("rb") as handle:
+        digest = hashlib.file_digest(handle, "sha256").hexdigest()
+        return handle.tell(), digest
 
 
 def _check_encoding(header: Header) -> None:
+    """Raise if a byte of the file is not UTF-8, with its place."""
     decoder, size = codecs.getincrementaldecoder("utf-8")(), 0
     with header.path.open("rb") as handle:
         while True:
@@ -91,7 +82,9 @@ def land(connection: duckdb.DuckDBPyConnection, header: Header, target: Path) ->
     Raises:
         InputError: the file is not UTF-8, has no records, or a record has too few or too many fields.
     """
-    size, sha256 = scan(header)
+    size, sha256 = fingerprint(header.path)
+    if header.extra:  # DuckDB looks at the encoding too, but only of the columns that it is asked for
+        _check_encoding(header)
     try:
         rows = write_parquet(connection, _landing(header), target, compression="snappy")  # it is soon gone
     except Exception as error:
@@ -125,7 +118,8 @@ def _header(path: Path, contract: Contract) -> Header:
         text = codecs.getincrementaldecoder("utf-8")().decode(head).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise _encoding_error(path, contract, error.start) from error
-    columns = tuple(name.strip() for name in next(csv.reader(text.splitlines(keepends=True))))
+    names = next(csv.reader(text.splitlines(keepends=True)))
+    columns = tuple(name.strip() or f"column {place}" for place, name in enumerate(names, 1))
     _check_columns(path.name, columns, contract)
     known = {column.name for column in contract.columns}
     return Header(contract=contract, path=path, columns=columns, extra=tuple(name for name in columns if name not in known))
@@ -257,16 +251,37 @@ def _lines_up_to(path: Path, offset: int) -> Iterator[str]:
 def _translated(error: Exception, header: Header) -> Exception:
     """DuckDB's error in our words: its own text quotes the record."""
     text, file = str(error), header.path.name
+    if "CSV Parser state machine" in text:
+        return _line_end_error(header.path)
     line = re.search(r"on Line: (\d+)", text)
     if line is None:
         return error
+    try:
+        _check_encoding(header)
+    except InputError as encoding_error:
+        return encoding_error
     number = _line_of_record(header.path, int(line.group(1)))
     fields = re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", text)
     if fields:
         message = f"{file}, line {number}: {fields.group(2)} fields where the header has {len(header.columns)}"
         return InputError(message, hint="is there a comma or a quote in a cell that is not quoted?", file=file, line=number)
-    reason = "a quote is not closed" if "quote" in text.lower() else "the record can't be read as CSV"
+    told = text.partition("Possible")[0].lower()  # what follows is advice, and the options
+    reason = "a quote is not closed" if "quote" in told else "the record is too long" if "maximum line size" in told else "the record can't be read as CSV"
     return InputError(f"{file}, line {number}: {reason}", hint="look at the quotes in and before that line", file=file, line=number)
+
+
+def _line_end_error(path: Path) -> InputError:
+    """What to say of a file in which lines end in several ways; ends in quoted cells don't count."""
+    first, is_quoted = "", False
+    with path.open("rb") as handle:
+        for number, line in enumerate(handle, 1):
+            is_quoted ^= line.count(b'"') % 2 == 1
+            end = "" if is_quoted or not line.endswith(b"\n") else "CRLF" if line.endswith(b"\r\n") else "LF"
+            first = first or end
+            if end and (end != first or b"\r" in line[:-2]):
+                text = f"{path.name}, line {number}: the lines don't all end in {first}"
+                return InputError(text, hint="give them the same end (dos2unix, or save the file again)", file=path.name, line=number)
+    return InputError(f"{path.name}: the file can't be read as CSV", hint="look at its line ends and quotes", file=path.name)
 
 
 def _line_of_record(path: Path, record: int) -> int:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.quality import gx
 from pipeline.quality.checks import check_of
+from pipeline.quality.expectations import Kind
 from pipeline.quality.gate import counts, decide
 from pipeline.quality.rules import Rule, describe, rules
 from pipeline.records import Check, Contract, Outcome
@@ -56,12 +57,11 @@ def build_data_docs(connection: duckdb.DuckDBPyConnection, tables: Mapping[str, 
     if out.exists():
         shutil.rmtree(out)
     out.mkdir(parents=True)
-    library = gx.import_gx()
-    context = gx.context(library, data_docs_sites=_site(out.resolve()))
+    context = gx.context(data_docs_sites=_site(out.resolve()))
     checks: dict[str, list[Check]] = {}
     for dataset, table in tables.items():
         if contracts[dataset].is_table:
-            checks[dataset] = _validate(library, context, connection, table, contracts[dataset])
+            checks[dataset] = _validate(context, connection, table, contracts[dataset])
     with gx.quiet():
         context.build_data_docs(site_names=[_SITE])
     shutil.rmtree(out / "static", ignore_errors=True)
@@ -78,35 +78,22 @@ def _site(out: Path) -> dict[str, Any]:
     return {_SITE: {"class_name": "SiteBuilder", "show_how_to_buttons": False, "store_backend": store, "site_index_builder": index}}
 
 
-def _validate(library: Any, context: Any, connection: duckdb.DuckDBPyConnection, table: str, contract: Contract) -> list[Check]:
+def _validate(context: Any, connection: duckdb.DuckDBPyConnection, table: str, contract: Contract) -> list[Check]:
     """Validate one table; what is kept for the pages has no values in it."""
     layout = describe(connection, table, contract)
     every = [rule for rule in rules(contract, layout, None) if rule.unusable is None and not rule.only_sql]
     frame = gx.read_frame(connection, table, layout)
     name = _page_name(contract.dataset)
-    asset = context.data_sources.add_pandas(name).add_dataframe_asset(name)
-    expectations = [gx.gx_expectation(library, rule.expectation, layout, number) for number, rule in enumerate(every)]
-    suite = context.suites.add(library.ExpectationSuite(name, expectations=expectations))
-    definition = library.ValidationDefinition(name=name, data=asset.add_batch_definition_whole_dataframe("current"), suite=suite)
-    with gx.quiet():
-        found = context.validation_definitions.add(definition).run(batch_parameters={"dataframe": frame}, result_format=dict(gx.RESULT_FORMAT))
-    checks = {number: check_of(contract, every[number], gx.measured(result, every[number], frame), len(frame), "gx") for number, result in _numbered(found)}
-    _keep_shown(context.validation_results_store, name, every, checks)
-    return [checks[number] for number in sorted(checks)]
-
-
-def _keep_shown(store: Any, name: str, every: list[Rule], checks: Mapping[int, Check]) -> None:
-    """Leave in the stored results of one table only what a page may show."""
-    for key in store.list_keys():
-        if key.expectation_suite_identifier.name == name:
-            kept = store.get(key)
-            for number, result in _numbered(kept):
-                result.result = _shown(result.result, every[number], checks[number])
-            store.set(key, kept)
-
-
-def _numbered(found: Any) -> list[tuple[int, Any]]:
-    return [(int(result.expectation_config.meta["rule"]), result) for result in found.results]
+    found = gx.validate(context, name, frame, layout, every)
+    checks = []
+    for result, rule in zip(gx.in_order(found), every, strict=True):
+        check = check_of(contract, rule, gx.measured(result, rule, frame), len(frame), "gx")
+        checks.append(check)
+        result.result = _shown(result.result, rule, check)
+        result.success = check.outcome is Outcome.PASSED
+        result.exception_info = {"raised_exception": False, "exception_message": None, "exception_traceback": None}
+    gx.keep_results(context, name, found)
+    return checks
 
 
 def _shown(found: Mapping[str, Any], rule: Rule, check: Check) -> dict[str, Any]:
@@ -116,7 +103,9 @@ def _shown(found: Mapping[str, Any], rule: Rule, check: Check) -> dict[str, Any]
         kept |= {"unexpected_count": found["unexpected_count"], "partial_unexpected_list": []}
     if "value" in check.observed:
         kept["observed_value"] = check.observed["value"]
-    elif rule.kind == "aggregate":
+    elif "not_evaluated" in check.observed:
+        kept["observed_value"] = "could not be evaluated"
+    elif rule.kind is Kind.AGGREGATE:
         kept["observed_value"] = "not shown"
     return kept
 

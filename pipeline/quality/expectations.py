@@ -90,7 +90,7 @@ class ExpectationType:
 def expected_words(expectation: ExpectationType, kwargs: Kwargs) -> str:
     """The rule in words, such as `20 ≤ weight_kg ≤ 400 for at least 95 % of the values`."""
     mostly = kwargs.get("mostly")
-    share = f" for at least {_number(100 * float(cast(float, mostly)))} %" if mostly is not None else ""
+    share = f" for at least {_number(100 * float(cast(float, mostly)))} % of the values" if mostly is not None else ""
     return expectation.words(kwargs) + share
 
 
@@ -160,8 +160,8 @@ def _of_columns(name: str, types: frozenset[str], words: str, required: _Paramet
     return ExpectationType(name, Kind.ROW, {**_LIST, **required}, _MOSTLY, types, _column(words))
 
 
-def _values(name: str, words: str) -> ExpectationType:
-    return ExpectationType(name, Kind.AGGREGATE, {**_COLUMN, "value_set": Parameter.VALUES}, {}, ANY, _column(words), frozenset())
+def _values(name: str, words: str, optional: _Parameters = _NONE) -> ExpectationType:
+    return ExpectationType(name, Kind.AGGREGATE, {**_COLUMN, "value_set": Parameter.VALUES}, optional, ANY, _column(words), frozenset())
 
 
 _WITH_SQL: Final = (
@@ -194,7 +194,7 @@ _ONLY_GX: Final = (
     _values("expect_column_distinct_values_to_be_in_set", "all values of {column} are in {value_set}"),
     _values("expect_column_distinct_values_to_contain_set", "{column} has all of {value_set}"),
     _values("expect_column_distinct_values_to_equal_set", "the values of {column} are {value_set}"),
-    _values("expect_column_most_common_value_to_be_in_set", "the most common {column} is one of {value_set}"),
+    _values("expect_column_most_common_value_to_be_in_set", "the most common {column} is one of {value_set}", {"ties_okay": Parameter.FLAG}),
     ExpectationType(
         "expect_column_quantile_values_to_be_between",
         Kind.AGGREGATE,

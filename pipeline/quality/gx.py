@@ -11,7 +11,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.quality.expectations import EXPECTATIONS, Kind, Parameter
@@ -31,15 +31,35 @@ _MOMENTS: Final = frozenset({"date", "timestamp"})
 
 def measure_with_gx(connection: duckdb.DuckDBPyConnection, table: str, layout: Layout, every: Sequence[Rule]) -> list[Measure | None]:
     """Measure rules with Great Expectations, all in one validation; the verdicts are its own. None: it could not evaluate the rule."""
-    gx = import_gx()
     frame = read_frame(connection, table, layout)
-    batch = context(gx).data_sources.add_pandas("tables").add_dataframe_asset("table").add_batch_definition_whole_dataframe("whole")
-    suite = gx.ExpectationSuite("contract", expectations=[gx_expectation(gx, rule.expectation, layout, index) for index, rule in enumerate(every)])
+    found = validate(context(), "contract", frame, layout, every)
+    return [measured(result, rule, frame) for result, rule in zip(in_order(found), every, strict=True)]
+
+
+def validate(context: Any, name: str, frame: pd.DataFrame, layout: Layout, every: Sequence[Rule]) -> Any:
+    """Great Expectations' own results of rules about a frame, under a name in a context."""
+    gx = import_gx()
+    suite = gx.ExpectationSuite(name, expectations=[gx_expectation(gx, rule.expectation, layout, number) for number, rule in enumerate(every)])
+    whole = context.data_sources.add_pandas(name).add_dataframe_asset(name).add_batch_definition_whole_dataframe(name)
     with quiet():
-        found = batch.get_batch({"dataframe": frame}).validate(suite, result_format=dict(RESULT_FORMAT))
-    # The results come grouped by column, so each rule finds its own by the number that went with it.
-    by_number = {int(result.expectation_config.meta["rule"]): result for result in found.results}
-    return [measured(by_number[index], rule, frame) for index, rule in enumerate(every)]
+        return whole.get_batch({"dataframe": frame}).validate(context.suites.add(suite), result_format=dict(RESULT_FORMAT))
+
+
+def in_order(found: Any) -> list[Any]:
+    """Results in the order of their rules; they come grouped by column, each with the number that its rule went with."""
+    return sorted(found.results, key=lambda result: int(result.expectation_config.meta["rule"]))
+
+
+def keep_results(context: Any, name: str, found: Any) -> None:
+    """Put results where a context's pages are built from."""
+    from great_expectations.core.run_identifier import RunIdentifier
+    from great_expectations.data_context.types.resource_identifiers import ExpectationSuiteIdentifier, ValidationResultIdentifier
+
+    run = RunIdentifier(run_name="current", run_time=datetime.now(UTC))
+    found.meta |= {"run_id": run, "validation_time": run.run_time, "batch_parameters": None}
+    suite = ExpectationSuiteIdentifier(name=name)
+    key = ValidationResultIdentifier(expectation_suite_identifier=suite, run_id=run, batch_identifier=name)
+    context.validation_results_store.store_validation_results(found, key, suite)
 
 
 def read_frame(connection: duckdb.DuckDBPyConnection, table: str, layout: Layout) -> pd.DataFrame:
@@ -95,8 +115,9 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def context(gx: Any, **stores: Any) -> Any:
+def context(**stores: Any) -> Any:
     """A context that lives in memory and writes nothing, not even its default documentation folder."""
+    gx = import_gx()
     from great_expectations.data_context.types.base import DataContextConfig, InMemoryStoreBackendDefaults
 
     config = DataContextConfig(

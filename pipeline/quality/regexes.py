@@ -166,6 +166,8 @@ class _Parser:
             if not self.pattern.startswith("(?:", start):
                 raise _RefusedError(start, "flags, lookarounds, named and other special groups differ between engines", "plain groups are (…) and (?:…)")
             self.position += 2
+        if self._peek() == ")":
+            raise _RefusedError(start, "an empty group", "DuckDB takes ^(?:) for ^$; leave the group out")
         self.depth += 1
         if self.depth > _MAX_DEPTH:
             raise _RefusedError(start, f"groups are nested more than {_MAX_DEPTH} deep")

@@ -16,8 +16,8 @@ from pipeline.records import Check, DatasetVersion, Estimate, Failure, Gate, Out
 from pipeline.telemetry import identity, privacy
 from pipeline.telemetry.manifest import seconds
 
-# A rate over less says more of the start than of the work.
-_RATE_FROM_SECONDS = 1.0
+# A rate over fewer rows says more of the start than of the work.
+_RATE_FROM_ROWS = 10_000
 
 Value = str | int | float | bool | Sequence[str]
 
@@ -76,7 +76,7 @@ def step_finished(step: StepRun) -> Iterator[Line]:
         **_failure(step.failure),
     }
     body = f"{step.step.name} {_ended(step.state, took)}: {_flow(step, rows_in, rows_out)}" + (f", {set_aside:,} quarantined" if set_aside else "")
-    body += f" ({rows_in / took:,.0f} rows/s)" if rows_in and took and took >= _RATE_FROM_SECONDS else ""
+    body += f" ({rows_in / took:,.0f} rows/s)" if rows_in and took and rows_in >= _RATE_FROM_ROWS else ""
     body = f"{body}: {_message(step.failure)}" if step.failure else body
     yield _line(names.STEP_FINISHED, values, Line(body=body, level=_level(step.state), at_ns=step.ended_ns, step=step.step.name, span_id=step.span_id))
 

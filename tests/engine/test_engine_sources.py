@@ -59,9 +59,10 @@ def test_a_quoted_cell_keeps_commas_quotes_and_newlines(tmp_path: Path) -> None:
     assert rows == [('a, "b"\nc', "2026-01-05", 1, 70.0, None)]
 
 
-def test_an_extra_column_is_named(tmp_path: Path) -> None:
-    (tmp_path / "a_tidy.csv").write_text("subject_id,date,week,weight_kg,comment\n")
-    assert sources.inspect(tmp_path, [contract()])["input/weight"].extra == ("comment",)
+@pytest.mark.parametrize(("header", "extra"), [("comment", ("comment",)), (",", ("column 5", "column 6")), ('""', ("column 5",))])
+def test_extra_columns_are_named_and_those_without_a_name_by_their_place(tmp_path: Path, header: str, extra: tuple[str, ...]) -> None:
+    (tmp_path / "a_tidy.csv").write_text(f"subject_id,date,week,weight_kg,{header}\n")
+    assert sources.inspect(tmp_path, [contract()])["input/weight"].extra == extra
 
 
 @pytest.mark.parametrize("text", ["abc", "nan", "NaN", "inf", "-Infinity", "1e999", "1_000", "1,5", "0x10", "12kg"])
@@ -98,6 +99,10 @@ def test_all_bad_cells_of_a_row_are_named(tmp_path: Path) -> None:
         (b'subject_id,date,week,weight_kg\n"A\nB",2026-01-05,1,70\nC,2026-01-05\n', "line 4: 2 fields where the header has 4"),
         (b"subject_id,date,week,weight_kg\nC,2026-01-05,1,70,71\n", "line 2: 5 fields where the header has 4"),
         (b'subject_id,date,week,weight_kg\nC,2026-01-05,1,"70\n', "line 2: a quote is not closed"),
+        (b"subject_id,date,week,weight_kg\nC,2026-01-05,1,70\r\n", "line 2: the lines don't all end in LF"),
+        (b'subject_id,date,week,weight_kg\r\n"C\n",2026-01-05,1,70\r\nD,2026-01-05,1,70\n', "line 4: the lines don't all end in CRLF"),
+        (b"subject_id,date,week,weight_kg\nC,2026-01-05,1,70\rD,2026-01-05,1,70\n", "line 2: the lines don't all end in LF"),
+        (b"subject_id,date,week,weight_kg\n" + b"C" * 3_000_000 + b",2026-01-05,1,70\n", "line 2: the record is too long"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused_with_its_line(tmp_path: Path, content: bytes, words: str) -> None:

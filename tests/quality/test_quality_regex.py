@@ -41,6 +41,8 @@ REFUSED = [
     (r"((a{11}){10}){10}", 13, "subset"),
     (r"(a*)*", 4, "at least one"),
     (r"(a|)+", 4, "at least one"),
+    (r"^(?:)", 1, "leave the group out"),
+    (r"a()", 1, "leave the group out"),
     (r"^*a", 1, "subset"),
     (r"*a", 0, r"\*"),
     (r"(+a)", 1, r"\+"),
