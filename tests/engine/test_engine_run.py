@@ -63,6 +63,18 @@ def test_a_broken_row_is_set_aside_with_its_place_and_the_gate_is_yellow(go: Go,
     assert len(api.read("bronze/weight", lake="lake")) == 9
 
 
+def test_a_row_rule_of_a_later_table_sets_rows_aside_too(go: Go, app: Path) -> None:
+    contract = app / "contracts" / "features.yaml"
+    rule = "{expect: expect_column_values_to_be_between, kwargs: {column: delta, min_value: 1}, severity: warn, quarantine: true}"
+    contract.write_text(contract.read_text() + f"expectations:\n  - {rule}\n")
+    write_source(app, "food", "calories", [("P3", 2, 73), ("P4", 1, 74)])
+    run = go()
+    features = next(step for step in run.steps if step.step.name == "features")
+    assert (run.gate, features.rows_quarantined) == (Gate.YELLOW, {"silver/features": 2})
+    assert sorted(api.read("quarantine/silver/features", lake="lake")["subject_id"]) == ["P3", "P4"]
+    assert len(api.read("silver/features", lake="lake")) == 8
+
+
 def test_too_many_broken_rows_publish_nothing_and_all_sources_are_looked_at(go: Go, app: Path) -> None:
     write_source(app, "weight", "weight_kg", [(f"P{i}", 1, 900) for i in range(10)])
     write_source(app, "food", "calories", [(f"P{i}", 1, -1) for i in range(10)])

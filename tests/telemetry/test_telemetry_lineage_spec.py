@@ -4,22 +4,17 @@ import importlib
 import json
 import re
 import uuid
-from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
-from referencing import Registry, Resource
 
 from pipeline.records import Caller, Gate, Run, State
 from pipeline.testing import example_run
 from tests.telemetry.lineage_support import Event, close_lost, kill, tell
+from tests.telemetry.openlineage_support import Specification, facets_of
 
-CORE = "https://openlineage.io/spec/2-0-2/OpenLineage.json"
-# Where a facet stands, and the end of its schema file's name.
-PLACES = {"run": "RunFacet", "job": "JobFacet", "facets": "DatasetFacet", "inputFacets": "InputDatasetFacet", "outputFacets": "OutputDatasetFacet"}
 OUTER = ("airflow", "nightly", "01a1a523-6300-7012-a9aa-9e88f1a50cd2")
 VARIANTS = ["completed", "green", "red", "failed", "aborted", "lost", "lost without a file"]
 
@@ -39,58 +34,18 @@ def _tell(variant: str, folder: Path, number: int = 1) -> tuple[Run, list[Event]
 
 
 @pytest.fixture(scope="module")
-def registry(shared: Path) -> Registry[Any]:
-    files = [*(shared / "openlineage" / "facets").glob("*.json"), shared / "openlineage" / "OpenLineage.json"]
-    return Registry().with_resources([(schema["$id"], Resource.from_contents(schema)) for schema in (json.loads(path.read_text()) for path in files)])
-
-
-@pytest.fixture(scope="module")
-def facet_schema(shared: Path) -> Callable[[str, str], str | None]:
-    """The `$id` of the schema of a core facet by its key and place."""
-    found: dict[tuple[str, str], str] = {}
-    for path in sorted((shared / "openlineage" / "facets").glob("*.json")):
-        schema = json.loads(path.read_text())
-        for key in schema.get("properties", {}):
-            place = next(end for end in ("InputDatasetFacet", "OutputDatasetFacet", "DatasetFacet", "RunFacet", "JobFacet", "Facet") if path.stem.endswith(end))
-            found[key, place] = schema["$id"]
-    # The specification has one schema for assertions, whatever their place.
-    found["dataQualityAssertions", "InputDatasetFacet"] = found["dataQualityAssertions", "DatasetFacet"]
-    return lambda key, place: found.get((key, place))
-
-
-def _facets(event: Event) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Every facet of an event as (place, key, facet)."""
-    for owner, place, group in [
-        (event["run"], "facets", "run"),
-        (event["job"], "facets", "job"),
-        *((each, place, place) for each in (*event["inputs"], *event["outputs"]) for place in ("facets", "inputFacets", "outputFacets")),
-    ]:
-        for key, facet in (owner.get(place) or {}).items():
-            yield PLACES[group], key, facet
+def specification(shared: Path) -> Specification:
+    return Specification(shared / "openlineage")
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_event_and_every_core_facet_validates(
-    tmp_path: Path, variant: str, registry: Registry[Any], facet_schema: Callable[[str, str], str | None]
-) -> None:
-    ours = json.loads((Path(__file__).parents[2] / "pipeline/telemetry/goldtrace_facet.schema.json").read_text())
-    event_validator = jsonschema.Draft202012Validator({"$ref": f"{CORE}#/$defs/RunEvent"}, registry=registry)
-    seen: set[str] = set()
-    for event in _tell(variant, tmp_path)[1]:
-        event_validator.validate(event)
-        for place, key, facet in _facets(event):
-            seen.add(key)
-            if key == "goldtrace":
-                jsonschema.Draft202012Validator(ours).validate(facet)
-                continue
-            schema = facet_schema(key, place)
-            assert schema, f"{key} is not a core facet of {place}"
-            jsonschema.Draft202012Validator({"$ref": schema}, registry=registry).validate({key: facet})
+def test_every_event_and_every_core_facet_validates(tmp_path: Path, variant: str, specification: Specification) -> None:
+    seen = set().union(*(specification.validate(event) for event in _tell(variant, tmp_path)[1]))
     assert {"documentation", "dataSource", "lifecycleStateChange", "parent", "jobType", "goldtrace"} <= seen
 
 
 def test_a_whole_run_uses_every_facet_that_is_promised(tmp_path: Path) -> None:
-    seen = {key for variant in ("green", "failed") for event in _tell(variant, tmp_path)[1] for _, key, _ in _facets(event)}
+    seen = {key for variant in ("green", "failed") for event in _tell(variant, tmp_path)[1] for _, key, _ in facets_of(event)}
     assert seen == {
         *("schema", "documentation", "columnLineage", "dataSource", "version", "lifecycleStateChange"),
         *("dataQualityMetrics", "dataQualityAssertions", "outputStatistics"),
@@ -104,7 +59,7 @@ def test_formats_that_a_schema_does_not_check_hold(tmp_path: Path, variant: str)
     for event in _tell(variant, tmp_path)[1]:
         assert uuid.UUID(event["run"]["runId"]).version == 7
         assert datetime.fromisoformat(event["eventTime"]).utcoffset() is not None
-        for _, _, facet in _facets(event):
+        for _, _, facet in facets_of(event):
             assert re.fullmatch(r"urn:goldtrace:[\w.+-]+", facet["_producer"])
             assert re.match(r"(https://openlineage\.io/spec/|urn:goldtrace:facet:)", facet["_schemaURL"])
 
@@ -235,5 +190,5 @@ def test_replaying_a_run_changes_nothing_that_is_shown(marquez: Marquez, tmp_pat
 
 def test_every_facet_is_in_the_documentation(root: Path, tmp_path: Path) -> None:
     documented = (root / "docs" / "lineage.md").read_text()
-    seen = {key for variant in ("green", "failed") for event in _tell(variant, tmp_path)[1] for _, key, _ in _facets(event)}
+    seen = {key for variant in ("green", "failed") for event in _tell(variant, tmp_path)[1] for _, key, _ in facets_of(event)}
     assert {key for key in seen if f"`{key}`" not in documented} == set()

@@ -1,0 +1,69 @@
+"""Settings: where they come from, what is refused, what is masked."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import SettingsError
+from pipeline.settings import Settings, load, variable
+
+
+def test_defaults_need_no_environment() -> None:
+    assert (load({}).lake, load({}).runs, load({}).openlineage_url) == ("lake", Path("runs"), "http://127.0.0.1:5080")
+
+
+def test_the_command_line_wins_over_the_environment_which_wins_over_dotenv(tmp_path: Path) -> None:
+    dotenv = tmp_path / ".env"
+    dotenv.write_text("PIPELINE_LAKE=file\nPIPELINE_ENVIRONMENT=file\nPIPELINE_THREADS=1\n")
+    settings = load({"PIPELINE_LAKE": "environment", "PIPELINE_ENVIRONMENT": "environment"}, dotenv, lake="argument")
+    assert (settings.lake, settings.environment, settings.threads) == ("argument", "environment", 1)
+
+
+def test_an_empty_variable_is_as_good_as_none() -> None:
+    assert load({"PIPELINE_LAKE": "", "OPENLINEAGE_URL": ""}) == load({})
+
+
+def test_an_unknown_key_is_refused_in_dotenv(tmp_path: Path) -> None:
+    dotenv = tmp_path / ".env"
+    dotenv.write_text("PIPELINE_COLOUR=red\n")
+    with pytest.raises(SettingsError, match="PIPELINE_COLOUR in"):
+        load({}, dotenv)
+
+
+def test_an_unknown_key_in_the_environment_is_refused_only_when_it_looks_like_a_typo() -> None:
+    load({"PIPELINE_BUILD_NUMBER": "7", "PIPELINE_COLOUR": "red"})
+    with pytest.raises(SettingsError) as caught:
+        load({"PIPELINE_LAEK": "x"})
+    assert "did you mean PIPELINE_LAKE?" in caught.value.hint
+
+
+@given(st.sampled_from(sorted(name for name in Settings.model_fields if variable(name).startswith("PIPELINE_"))), st.data())
+def test_every_key_with_one_letter_more_is_taken_for_a_typo(name: str, data: st.DataObject) -> None:
+    key = variable(name)
+    place = data.draw(st.integers(len("PIPELINE_"), len(key)))
+    with pytest.raises(SettingsError):
+        load({f"{key[:place]}Q{key[place:]}": "x"})
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"PIPELINE_LAKE": "s4://bucket"}, "PIPELINE_LAKE is 's4://bucket': not a folder"),
+        ({"PIPELINE_THREADS": "0"}, "PIPELINE_THREADS is '0': input should be greater than or equal to 1"),
+        ({"PIPELINE_QUALITY_ENGINE": "fast"}, "PIPELINE_QUALITY_ENGINE is 'fast': input should be 'sql' or 'gx'"),
+        ({"OPENLINEAGE_NAMESPACE": "potato:dev"}, "OPENLINEAGE_NAMESPACE is 'potato:dev'"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_variable(environment: dict[str, str], words: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(environment)
+    assert words in caught.value.message
+
+
+def test_secrets_are_masked_where_settings_are_shown() -> None:
+    settings = load({"OPENLINEAGE_API_KEY": "s3cret", "MLFLOW_TRACKING_URI": "http://ann:s3cret@tracking.example.org"})
+    assert "s3cret" not in repr(settings).replace("ann:s3cret", "")
+    assert "s3cret" not in str(settings.masked())
+    assert settings.masked()["OPENLINEAGE_API_KEY"] == "**********"
