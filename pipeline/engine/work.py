@@ -190,7 +190,9 @@ class Workshop:
     def _register_seeds(self, step: Step) -> None:
         self.connection.execute("CREATE SCHEMA IF NOT EXISTS seed")
         for name, path in step.seeds.items():
-            self.connection.execute(f"CREATE OR REPLACE VIEW seed.{duck.quoted(name)} AS SELECT * FROM read_csv({duck.literal(path)}, header=true, delim=',', quote='\"')")
+            self.connection.execute(
+                f"CREATE OR REPLACE VIEW seed.{duck.quoted(name)} AS SELECT * FROM read_csv({duck.literal(path)}, header=true, delim=',', quote='\"')"
+            )
 
 
 def _cast(contract: Contract, name: str) -> str:
