@@ -25,6 +25,7 @@ from typing import IO, Any
 
 from pipeline.errors import LakeBusyError, LakeError, UsageError
 from pipeline.records import DatasetVersion
+from pipeline.telemetry.bundle import fsync_folder
 from pipeline.telemetry.manifest import iso
 
 CURRENT = "current.json"
@@ -225,15 +226,6 @@ def _sha256_fsynced(path: Path) -> str:
         digest = hashlib.file_digest(handle, "sha256").hexdigest()
         os.fsync(handle.fileno())
     return digest
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make renames in a folder last."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _holder(handle: IO[str]) -> str:

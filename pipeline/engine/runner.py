@@ -23,7 +23,7 @@ from pipeline.engine.signals import AbortedError, Signals
 from pipeline.engine.work import Workshop, phase
 from pipeline.errors import GateError, GoldtraceError, InputError, LakeBusyError, LakeError
 from pipeline.quality import gate
-from pipeline.records import Failure, Gate, Hook, Pipeline, Run, State, Step, StepKind, StepRun
+from pipeline.records import Check, Failure, Gate, Hook, Pipeline, Run, State, Step, StepKind, StepRun
 from pipeline.telemetry import bundle, identity, privacy, reaper
 from pipeline.telemetry.guard import Hooks
 
@@ -195,7 +195,7 @@ def _run_steps(run: Run, shop: Workshop, hooks: Hooks, signals: Signals) -> None
             stopped.update(step.outputs)  # the other sources are still looked at, so that one run names all that is wrong
     run.gate = gate.decide(run.checks)
     if run.gate is Gate.RED:
-        raise GateError(gate.gate_words(run.checks), hint="nothing was published; the report names the records (docs/errors.md#gate)")
+        raise _gate_error(run.checks)
     run.estimates = estimates.read(run.pipeline, shop)
     signals.check()
     with phase(run.phases, "publish"):
@@ -222,7 +222,12 @@ def _run_step(run: Run, step: Step, shop: Workshop, hooks: Hooks, signals: Signa
 
 def _refuse_red(record: StepRun) -> None:
     if gate.decide(record.checks) is Gate.RED:
-        raise GateError(gate.gate_words(record.checks), hint="nothing is published", step=record.step.name)
+        raise _gate_error(record.checks)
+
+
+def _gate_error(checks: Sequence[Check]) -> GateError:
+    words = gate.gate_words(checks).removeprefix(f"{Gate.RED}: ")
+    return GateError(words, hint="mend the records that the report names, or the contract where the rule is wrong; nothing was published")
 
 
 def _failed_step(run: Run) -> StepRun | None:

@@ -98,7 +98,7 @@ def measure(connection: duckdb.DuckDBPyConnection, table: str, contract: Contrac
     measures = {index: _measure(query, rows, names) for index, names in wanted.items()}
     duplicated = [rule for index, rule in enumerate(rules) if rule.quarantines and isinstance(rule.form, UniqueForm) and measures[index].unexpected]
     bad_rows, error_rows = query.count(bad), query.count(error)
-    if False:
+    if duplicated:
         bad_rows, error_rows = _bad_rows(connection, table, setting_aside)
     unique = {rule.form.columns[0] for index, rule in enumerate(rules) if isinstance(rule.form, UniqueForm) and _is_key_column(rule.form, measures[index])}
     return Measured(
