@@ -169,8 +169,7 @@ class Workshop:
     def _seal(self, run: StepRun, dataset: str) -> None:
         rows = None
         if self.pipeline.contracts[dataset].is_table:
-            counted = self.connection.execute(f"SELECT count(*) FROM {duck.parquet(self._folder(dataset))}").fetchone()
-            rows = int(counted[0]) if counted else None
+            [(rows,)] = self.connection.execute(f"SELECT count(*) FROM {duck.parquet(self._folder(dataset))}").fetchall()
         with phase(run.phases, "hash"):
             run.outputs[dataset] = self._stage(dataset, rows)
         if rows is not None:
