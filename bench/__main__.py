@@ -43,6 +43,7 @@ def main(
     smoke: Annotated[bool, typer.Option("--smoke", help="Tiny and once, to see that the measuring works.")] = False,
 ) -> None:
     """Measure Goldtrace on this machine. Progress goes to stderr, Markdown to stdout."""
+    cache = cache.resolve()
     cache.mkdir(parents=True, exist_ok=True)
     sizes = [_SMOKE_ROWS] if smoke else [int(text) for text in rows.split(",")]
     rounds, counts = (1, _SMOKE_BUNDLES) if smoke else (rounds, _BUNDLES)
@@ -60,7 +61,7 @@ def main(
             found["bundles"] = bundles.measure(scratch, counts)
         for count in sizes if Part.SIZE in parts else []:
             say(f"{count:,} diary lines")
-            found.setdefault("size", {})[str(count)] = size.measure(scratch, cache, count, rounds, warm_up=not smoke)
+            found.setdefault("size", {})[str(count)] = size.measure(scratch, cache, count, rounds, smoke=smoke)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     found["machine"]["load_after"] = os.getloadavg()[0]

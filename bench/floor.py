@@ -23,7 +23,7 @@ def main() -> None:
     sources = [contract for contract in PIPELINE.contracts.values() if contract.pattern]
     for contract in sources:
         path = next(source.glob(str(contract.pattern)))
-        connection.execute(f"COPY (FROM read_csv({literal(path)})) TO {literal(_file(out, contract.dataset))} (FORMAT parquet, COMPRESSION zstd)")
+        connection.execute(f"COPY (FROM read_csv({literal(path)})) TO {literal(_file(out, contract.dataset))} (FORMAT parquet)")
     if sys.argv[3:] == ["silver"]:
         connection.execute("CREATE SCHEMA bronze; CREATE SCHEMA silver; CREATE SCHEMA seed")
         for contract in sources:
@@ -46,7 +46,7 @@ def _transform(connection: duckdb.DuckDBPyConnection, out: Path) -> None:
         for name, path in step.seeds.items():
             connection.execute(f"CREATE OR REPLACE VIEW seed.{name} AS FROM read_csv({literal(path)}, header=true)")
         dataset, select = step.outputs[0], step.sql.read_text(encoding="utf-8").rstrip().rstrip(";") if step.sql else ""
-        connection.execute(f"COPY ({select}) TO {literal(_file(out, dataset))} (FORMAT parquet, COMPRESSION zstd)")
+        connection.execute(f"COPY ({select}) TO {literal(_file(out, dataset))} (FORMAT parquet)")
         connection.execute(f"CREATE VIEW {dataset.replace('/', '.')} AS FROM read_parquet({literal(_file(out, dataset))})")
 
 

@@ -10,23 +10,24 @@ from typing import Any
 from bench.timing import PIPELINE, Timing, interleaved, median, ratio, say, timed
 
 WEEKS = 52
-_LINES_A_SUBJECT_WEEK = 8.31
+_LINES_A_SUBJECT_WEEK = 8.305
 _LIMITS = {"PIPELINE_THREADS": "2", "PIPELINE_MEMORY_LIMIT": "700MB"}
 _NO_TRACKING = {"PIPELINE_TRACKING": "off"}
 _PLAIN = {**_NO_TRACKING, "PIPELINE_TELEMETRY": "off"}
 
 
-def measure(scratch: Path, cache: Path, rows: int, rounds: int, *, warm_up: bool) -> dict[str, Any]:
-    """All of it at one size. `rows` are lines of the food diary, about."""
-    source = _input(cache, rows)
+def measure(scratch: Path, cache: Path, rows: int, rounds: int, *, smoke: bool) -> dict[str, Any]:
+    """All of it at one size. `rows` are lines of the food diary, about. `smoke` leaves out the warm-up and the complete run."""
+    source = _input(scratch, cache, rows)
     commands = {
         "floor": lambda: _floor(scratch, source),
         "transforms": lambda: _floor(scratch, source, "silver"),
         "run without telemetry": lambda: _run(scratch, source, _PLAIN, "--until", "modeling"),
         "run": lambda: _run(scratch, source, _NO_TRACKING, "--until", "modeling"),
-        "complete run": lambda: _run(scratch, source, {}),
     }
-    taken = interleaved(commands, rounds, warm_up=warm_up)
+    if not smoke:
+        commands["complete run"] = lambda: _run(scratch, source, {})
+    taken = interleaved(commands, rounds, warm_up=not smoke)
     manifest = _last_manifest(scratch)
     return {
         "rows": {file["source"]: file["rows"] for file in manifest["inputs"]},
@@ -40,7 +41,7 @@ def measure(scratch: Path, cache: Path, rows: int, rounds: int, *, warm_up: bool
     }
 
 
-def _input(cache: Path, rows: int) -> Path:
+def _input(scratch: Path, cache: Path, rows: int) -> Path:
     """Synthetic files of that size, made once."""
     subjects = max(round(rows / WEEKS / _LINES_A_SUBJECT_WEEK), 5)
     folder = cache / f"input-{subjects}x{WEEKS}"
@@ -48,7 +49,7 @@ def _input(cache: Path, rows: int) -> Path:
         say(f"  making {folder}")
         half = folder.with_suffix(".half")
         shutil.rmtree(half, ignore_errors=True)
-        timed([*PIPELINE, "synth", "--subjects", str(subjects), "--weeks", str(WEEKS), "--seed", "1", "--out", str(half)], cache)
+        timed([*PIPELINE, "synth", "--subjects", str(subjects), "--weeks", str(WEEKS), "--seed", "1", "--out", str(half)], scratch)
         half.rename(folder)
     return folder
 

@@ -81,7 +81,8 @@ def run(
 
     settings = settings or load(**overrides)
     pipeline = pipeline or load_app(settings.app)
-    hooks = [ProgressHook()] if sys.stderr.isatty() else []
+    # A process may have been started without one.
+    hooks = [ProgressHook()] if sys.stderr is not None and sys.stderr.isatty() else []
     return execute(pipeline, settings, Order(until=until, as_of=as_of, wait=wait, hooks=hooks, finish=_report))
 
 
@@ -189,13 +190,14 @@ def read(dataset: str, *, lake: str | None = None) -> pd.DataFrame:
     Rows that were set aside are at `quarantine/<dataset>`. Missing numbers are NaN.
 
     Raises:
-        UsageError: the lake has no such table.
+        UsageError: the lake has no such table, or its address is no folder.
+        LakeError: the lake can't be read.
     """
     import duckdb
 
     from pipeline.engine.lake import Lake
 
-    files = Lake(lake or load().lake).files(dataset)
+    files = Lake(load(lake=lake).lake).files(dataset)
     if any(path.suffix != ".parquet" for path in files):
         raise UsageError(f"{dataset} is a folder of files, not a table", hint=f"they are in {files[0].parent}")
     with duckdb.connect(":memory:") as connection:

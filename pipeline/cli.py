@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
+import os
 import sys
-from datetime import datetime
+from contextlib import suppress
+from datetime import date, datetime
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -33,6 +37,13 @@ RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="An id, the begi
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+def _date(text: str) -> date:
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").date()  # noqa: DTZ007 - a day, of no time zone
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no date such as 2026-11-20") from error
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"goldtrace {__version__}")
@@ -49,8 +60,9 @@ def run(
     input: Annotated[Path | None, typer.Option("--input", help="The folder with the input files.", show_default="PIPELINE_INPUT, else the sample")] = None,  # noqa: A002 - the option's name
     lake: LakeOption = None,
     until: Annotated[str | None, typer.Option("--until", metavar="STEP", help="Stop after this step, and run only what it needs.")] = None,
-    as_of: Annotated[datetime | None, typer.Option("--as-of", formats=["%Y-%m-%d"], help="The nominal date: rows after it are set aside.")] = None,
+    as_of: Annotated[date | None, typer.Option("--as-of", metavar="YYYY-MM-DD", parser=_date, help="The nominal date: rows after it are set aside.")] = None,
     wait: Annotated[float, typer.Option("--wait", min=0, metavar="SECONDS", help="Wait for the lake when another run holds it.")] = 0.0,
+    runs_folder: RunsOption = None,
     app_name: AppOption = None,
 ) -> None:
     """Run the pipeline once, and leave a bundle and a report."""
@@ -59,9 +71,8 @@ def run(
     from pipeline.report.tables import summary
     from pipeline.telemetry import bundle
 
-    done = api.run(until=until, as_of=as_of.date() if as_of else None, wait=wait, input=input, lake=lake, app=app_name)
-    typer.echo(summary(bundle.read(done.bundle)))
-    raise typer.Exit(exit_code(done))
+    done = api.run(until=until, as_of=as_of, wait=wait, input=input, lake=lake, runs=runs_folder, app=app_name)
+    _end(summary(bundle.of(done)), exit_code(done))
 
 
 @app.command(epilog="Examples: pipeline runs · pipeline runs --limit 5 --json")
@@ -74,8 +85,12 @@ def runs(
     from pipeline.report.tables import runs_json, runs_table
     from pipeline.telemetry import bundle
 
-    found = bundle.list_bundles(_runs(runs_folder), limit)
-    _print_json(runs_json(found)) if as_json else typer.echo(runs_table(found))
+    folder = _runs(runs_folder)
+    found = bundle.list_bundles(folder, limit)
+    if found or as_json or folder.is_dir():
+        _print_json(runs_json(found)) if as_json else typer.echo(runs_table(found))
+    else:
+        typer.echo(f"There are no runs yet, as there is no folder {folder}: `pipeline run` makes both.")
 
 
 @app.command(epilog="Examples: pipeline show last · pipeline show 019abc --json")
@@ -168,7 +183,44 @@ def _runs(folder: Path | None) -> Path:
 
 
 def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    is_unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=not is_unicode))
+
+
+def _end(text: str, code: int) -> NoReturn:
+    """Print what a run came to, and end with its code: that nobody reads the text any more is no failure of the run's."""
+    try:
+        typer.echo(text)
+    except OSError as error:
+        if error.errno != errno.EPIPE:
+            _tell_unprinted(error)
+        _drop_output()
+    raise typer.Exit(code)
+
+
+def _tell_unprinted(error: OSError) -> None:
+    with suppress(OSError):
+        typer.echo(f"error: the output can't be written: {error.strerror}", err=True)
+
+
+def _drop_output() -> None:
+    """Let what is still in the output's buffer go nowhere: at the process's end it would be tried once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _open_standard_streams() -> None:
+    """Give a closed stdin, stdout or stderr a place to go, and let no character be one too many.
+
+    Without such a place the next file that is opened takes the number, and what libraries print.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a Latin-1 terminal has no ✓, and a file's name may be no Unicode
 
 
 def _collect_less() -> None:
@@ -182,6 +234,7 @@ def _collect_less() -> None:
 def main() -> None:
     """The command's entry: our errors become two lines on stderr and their exit code."""
     _collect_less()
+    _open_standard_streams()
     try:
         app()
     except errors.GoldtraceError as error:
@@ -189,3 +242,9 @@ def main() -> None:
         if error.hint:
             typer.echo(f"hint: {error.hint} (docs/errors.md#{error.slug})", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.filename is not None:
+            raise  # about a file that nobody expected to be a problem: the traceback says where
+        _tell_unprinted(error)
+        _drop_output()
+        sys.exit(1)

@@ -49,7 +49,7 @@ FLOW: Final = Attribute("flow", "string", "`in` (read by the step that writes it
 SEVERITY: Final = Attribute("severity", "string", "`warn` or `error`")
 MODEL: Final = Attribute("model", "string", "The model's name")
 TERM: Final = Attribute("term", "string", "The coefficient's name")
-SIGNAL: Final = Attribute("signal", "string", "`traces`, `metrics`, `logs`, `lineage` or `experiments`")
+SIGNAL: Final = Attribute("signal", "string", "`traces`, `metrics`, `logs`, `lineage` or `experiments`; `bundle` is the manifest itself")
 
 # ------------------------------------------------------------------------------------------------------- metrics
 RUNS: Final = Metric("goldtrace.runs", "counter", "{run}", ("outcome", "gate"), "Runs that ended; one sample is one run")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import date, time, timedelta
 from enum import StrEnum
 from pathlib import Path
+from types import FunctionType
 from typing import Any, Protocol
 
 JsonValue = str | int | float | bool | None | list[Any] | dict[str, Any]
@@ -182,6 +183,20 @@ class Step:
     sql: Path | None = None
     seeds: Mapping[str, Path] = field(default_factory=dict)
     column_lineage: ColumnLineage = field(default_factory=dict)
+
+    @property
+    def code(self) -> FunctionType | None:
+        """The function that was written for it: what a decorator, a `partial`, a method or a callable object stands for."""
+        found: object = self.function
+        while found is not None and not (isinstance(found, FunctionType) and not hasattr(found, "__wrapped__")):
+            inner = (getattr(found, name, None) for name in ("__wrapped__", "func", "__func__"))
+            found = next((each for each in inner if each is not None), None) or _class_call(found)
+        return found
+
+
+def _class_call(thing: object) -> FunctionType | None:
+    call = vars(type(thing)).get("__call__")
+    return call if isinstance(call, FunctionType) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

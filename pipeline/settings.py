@@ -8,10 +8,12 @@ import os
 import re
 from collections.abc import Mapping
 from enum import StrEnum
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -20,6 +22,14 @@ from pipeline.errors import SettingsError
 PREFIX = "PIPELINE_"
 # The Makefile's own, which it reads before Python starts.
 MAKE_KEYS = frozenset({"PIPELINE_PYTHON"})
+# What a setting with a pattern looks like, for the message when it doesn't.
+_LIKE = {
+    "environment": "prod (a-z, 0-9, _ and -)",
+    "lake_name": "potato (letters, digits, _ and -)",
+    "log_level": "debug, info, warning or error",
+    "memory_limit": "700MB or 4GiB",
+    "openlineage_namespace": "default (a-z, 0-9, _ and -)",
+}
 
 
 class QualityEngine(StrEnum):
@@ -66,7 +76,7 @@ class Settings(BaseSettings):
     """`off` leaves out MLflow."""
 
     tracking_timeout: float = Field(default=10.0, gt=0, le=600)
-    """Seconds that a run may wait for the local MLflow store at its end; a remote one gets at most 2."""
+    """Seconds that a run may wait for the local MLflow store at its end; a remote one, and an aborted run, get at most 2."""
 
     quality_engine: QualityEngine = QualityEngine.SQL
     """`gx` evaluates every expectation with Great Expectations instead of SQL."""
@@ -90,7 +100,7 @@ class Settings(BaseSettings):
     """Where Marquez's pages are, for links from the report."""
 
     openlineage_url: str = Field(default="http://127.0.0.1:5080", validation_alias="OPENLINEAGE_URL")
-    """Where lineage events go."""
+    """Where lineage events are to go. Kept for delivery: so far a run writes them to its bundle and sends none."""
 
     openlineage_api_key: SecretStr | None = Field(default=None, validation_alias="OPENLINEAGE_API_KEY")
     """The key for it."""
@@ -103,9 +113,6 @@ class Settings(BaseSettings):
 
     mlflow_tracking_uri: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_URI")
     """Where experiments go; a SQLite file beside the runs unless set."""
-
-    otlp_endpoint: str | None = Field(default=None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")
-    """A remote collector. Without it the bundle's files are what collectors read."""
 
     resource_attributes: str = Field(default="", validation_alias="OTEL_RESOURCE_ATTRIBUTES")
     """More attributes of the telemetry's resource, as `key=value,key=value`."""
@@ -124,6 +131,10 @@ class Settings(BaseSettings):
     def _lake_is_a_folder(cls, value: str) -> str:
         if re.match(r"^[a-z0-9+.-]+://", value):
             raise ValueError("not a folder; other lakes are not supported yet")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ValueError("not UTF-8, as a lake's name has to be") from None
         return value
 
     @classmethod
@@ -170,11 +181,11 @@ def load(environ: Mapping[str, str] | None = None, dotenv: Path = Path(".env"), 
         SettingsError: a value can't be what it is, or a `PIPELINE_*` key is unknown.
     """
     environ = os.environ if environ is None else environ
-    in_file = {key: value for key, value in dotenv_values(dotenv).items() if value is not None} if dotenv.is_file() else {}
+    in_file = _read_dotenv(dotenv) if dotenv.is_file() else {}
     known = {variable(name): name for name in Settings.model_fields}
     _refuse_unknown(in_file, environ, known, dotenv)
     merged = {key: value for key, value in {**in_file, **environ}.items() if key in known and value != ""}
-    merged |= {variable(name): value for name, value in overrides.items() if value is not None}
+    merged |= {variable(name): value for name, value in overrides.items() if value not in (None, "")}
     # A field with an alias is read by the alias, one without by its name.
     values = {key if Settings.model_fields[known[key]].validation_alias else known[key]: value for key, value in merged.items()}
     try:
@@ -183,12 +194,28 @@ def load(environ: Mapping[str, str] | None = None, dotenv: Path = Path(".env"), 
         raise _settings_error(error) from error
 
 
+def _read_dotenv(path: Path) -> dict[str, str]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise SettingsError(f"{path} can't be read: {error.strerror}", hint="may this user read it?") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path} is not UTF-8 (byte {error.start + 1})", hint="save it as UTF-8") from error
+    broken = next((each.original for each in parse_stream(StringIO(text)) if each.error), None)
+    if broken is not None:  # it would be left out, and with it what it sets
+        raise SettingsError(f"{path}, line {broken.line}: can't be read", hint="a line is KEY=value; is a quote not closed?")
+    return {key: value for key, value in dotenv_values(stream=StringIO(text)).items() if value is not None}
+
+
 def _settings_error(error: ValidationError) -> SettingsError:
     first = error.errors()[0]
     place = str(first["loc"][0])
     key = variable(place) if place in Settings.model_fields else place
     shown = "**********" if "KEY" in key else mask(repr(str(first["input"])))
     reason = first["msg"].removeprefix("Value error, ")
+    like = {variable(name): example for name, example in _LIKE.items()}
+    if first["type"] == "string_pattern_mismatch" and key in like:
+        reason = f"wanted is {like[key]}"
     return SettingsError(f"{key} is {shown}: {reason[0].lower()}{reason[1:]}", hint="settings are described in docs/settings.md", setting=key)
 
 
@@ -196,7 +223,9 @@ def _refuse_unknown(in_file: Mapping[str, str], environ: Mapping[str, str], know
     ours = sorted(key for key in known if key.startswith(PREFIX))
     for key in in_file:
         if key.startswith(PREFIX) and key not in known and key not in MAKE_KEYS:
-            raise SettingsError(f"{key} in {dotenv} is not a setting", hint=f"known are {', '.join(ours)}", setting=key)
+            near = [name for name in ours if _within_two(key, name)]
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(ours)}"
+            raise SettingsError(f"{key} in {dotenv} is not a setting", hint=hint, setting=key)
     for key in environ:
         if key.startswith(PREFIX) and key not in known and key not in MAKE_KEYS:
             near = [name for name in ours if _within_two(key, name)]

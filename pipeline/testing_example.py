@@ -204,7 +204,7 @@ def _weight(run: Run, number: int) -> StepRun:
     step = _step_run(run, 0, number)
     step.inputs = [SourceFile(source="input/weight", file="weight.csv", bytes=412, sha256="ab" * 32, rows=10)]
     step.rows_in = {"input/weight": 10}
-    step.rows_quarantined = {"input/weight": 1}
+    step.rows_quarantined = {"bronze/weight": 1}
     step.outputs = _version("bronze/weight", "1", 9, 2048)
     step.column_stats = {
         "input/weight": (ColumnStats(column="subject_id", null_count=0, distinct_count=3), ColumnStats(column="weight_kg", null_count=1)),

@@ -102,3 +102,39 @@ def test_synthetic_data_of_the_same_seed_is_the_same(tmp_path: Path) -> None:
         assert pipeline("synth", "--subjects", "5", "--weeks", "3", "--seed", "7", "--out", out, cwd=tmp_path).returncode == 0
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+def to_shell(command: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    """Run the command line in which PIPELINE stands for the command."""
+    command = command.replace("PIPELINE", f"{sys.executable} -c 'from pipeline.cli import main; main()'")
+    return subprocess.run(["bash", "-c", command], cwd=cwd, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize("closed", ["| true", ">&-", ">/dev/full", ">&- 2>&- <&-"])
+def test_who_does_not_listen_gets_no_traceback(study_run: Path, closed: str) -> None:
+    done = to_shell(f"PIPELINE show last {closed}", study_run)
+    assert "Traceback" not in done.stderr
+    assert ("can't be written" in done.stderr) == ("full" in closed)
+
+
+def test_a_run_that_nobody_listens_to_is_a_completed_run(tmp_path: Path) -> None:
+    done = to_shell("set -o pipefail; PIPELINE run --until weight 2>&- | true", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(pipeline("runs", "--json", cwd=tmp_path).stdout)[0]["state"] == "COMPLETED"
+
+
+def test_a_terminal_of_another_encoding_gets_what_it_can_show(study_run: Path) -> None:
+    shown = pipeline("show", "last", cwd=study_run, PYTHONIOENCODING="latin-1:strict")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert json.loads(pipeline("show", "last", "--json", cwd=study_run, PYTHONIOENCODING="ascii:strict").stdout)["state"] == "COMPLETED"
+
+
+def test_a_run_takes_the_runs_folder_as_the_other_commands_do(tmp_path: Path) -> None:
+    assert pipeline("run", "--until", "weight", "--runs", "elsewhere", cwd=tmp_path, PIPELINE_TRACKING="off").returncode == 0
+    assert len(json.loads(pipeline("runs", "--runs", "elsewhere", "--json", cwd=tmp_path).stdout)) == 1
+
+
+def test_a_runs_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    shown = pipeline("runs", "--runs", "typo", cwd=tmp_path)
+    assert (shown.returncode, "no folder typo" in shown.stdout) == (0, True)
+    assert json.loads(pipeline("runs", "--runs", "typo", "--json", cwd=tmp_path).stdout) == []

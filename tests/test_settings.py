@@ -54,6 +54,9 @@ def test_every_key_with_one_letter_more_is_taken_for_a_typo(name: str, data: st.
         ({"PIPELINE_THREADS": "0"}, "PIPELINE_THREADS is '0': input should be greater than or equal to 1"),
         ({"PIPELINE_QUALITY_ENGINE": "fast"}, "PIPELINE_QUALITY_ENGINE is 'fast': input should be 'sql' or 'gx'"),
         ({"OPENLINEAGE_NAMESPACE": "potato:dev"}, "OPENLINEAGE_NAMESPACE is 'potato:dev'"),
+        ({"PIPELINE_MEMORY_LIMIT": "lots"}, "PIPELINE_MEMORY_LIMIT is 'lots': wanted is 700MB or 4GiB"),
+        ({"PIPELINE_LOG_LEVEL": "DEBUG"}, "PIPELINE_LOG_LEVEL is 'DEBUG': wanted is debug, info, warning or error"),
+        ({"PIPELINE_LAKE": "caf\udce9"}, "not UTF-8"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_variable(environment: dict[str, str], words: str) -> None:
@@ -67,3 +70,31 @@ def test_secrets_are_masked_where_settings_are_shown() -> None:
     assert "s3cret" not in repr(settings).replace("ann:s3cret", "")
     assert "s3cret" not in str(settings.masked())
     assert settings.masked()["OPENLINEAGE_API_KEY"] == "**********"
+
+
+def test_an_empty_argument_is_as_good_as_none() -> None:
+    assert load({}, lake="", app="") == load({})
+
+
+def test_a_typo_in_dotenv_is_told_with_what_is_meant(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("PIPELINE_LAEK=x\n")
+    with pytest.raises(SettingsError) as caught:
+        load({}, tmp_path / ".env")
+    assert "did you mean PIPELINE_LAKE?" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b'PIPELINE_RUNS=x\nPIPELINE_LAKE="a\nPIPELINE_THREADS=1', ", line 2: can't be read"), (b"PIPELINE_LAKE=\xe9", "is not UTF-8 (byte 15)")],
+)
+def test_a_dotenv_that_can_not_be_read_is_refused_whole(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / ".env").write_bytes(content)
+    with pytest.raises(SettingsError) as caught:
+        load({}, tmp_path / ".env")
+    assert words in caught.value.message
+    assert caught.value.hint
+
+
+def test_a_dotenv_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"\xef\xbb\xbfPIPELINE_LAKE=x\n")
+    assert load({}, tmp_path / ".env").lake == "x"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,7 +64,9 @@ def constant(text: str) -> str:
 def parquet(folder: Path, *, record_numbers: bool = False) -> str:
     """SQL that reads the Parquet files of a folder, with `file_row_number` (from 0) when wanted."""
     option = ", file_row_number=true" if record_numbers else ""
-    return f"read_parquet({literal(folder / '*.parquet')}{option})"
+    # The folder is the user's, and may have a glob's characters in its name.
+    escaped = re.sub(r"([*?[])", r"[\1]", str(folder))
+    return f"read_parquet({literal(f'{escaped}/*.parquet')}{option})"
 
 
 def write_parquet(connection: duckdb.DuckDBPyConnection, select: str, target: Path, *, compression: str = "zstd") -> int:
@@ -82,3 +85,10 @@ def disk_error(error: Exception) -> OSError | None:
         return None
     number = next((number for words, number in _DISK_ERRORS.items() if words.lower() in str(error).lower()), None)
     return OSError(number, os.strerror(number)) if number else None
+
+
+def is_memory_error(error: Exception) -> bool:
+    """Whether DuckDB's limit of memory was too low."""
+    import duckdb
+
+    return isinstance(error, duckdb.OutOfMemoryException)

@@ -158,6 +158,14 @@ def _check_files(steps: Sequence[Step]) -> None:
         for path in (*([step.sql] if step.sql else []), *step.seeds.values()):
             if not path.is_file():
                 raise DeclarationError(f"step {step.name}: there is no file {path.name}", hint=f"looked for it in {path.parent.name}/")
+            _check_encoding(step, path)
+
+
+def _check_encoding(step: Step, path: Path) -> None:
+    try:
+        path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DeclarationError(f"step {step.name}: {path.name} is not UTF-8 (byte {error.start + 1})", hint="save it as UTF-8") from error
 
 
 def _ordered(steps: Sequence[Step]) -> tuple[Step, ...]:

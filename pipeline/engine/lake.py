@@ -17,7 +17,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +33,7 @@ LOCK = ".lock"
 STAGING = ".staging"
 QUARANTINE = "quarantine"
 _POLL_SECONDS = 0.1
+_RESTORE = "restore it, or delete it and run again: the versions stay where they are"
 
 
 class Lake:
@@ -48,7 +49,7 @@ class Lake:
         """`current.json`, or an empty one when nothing was published yet.
 
         Raises:
-            LakeError: it can't be read or is not JSON.
+            LakeError: it can't be read, or is not what a run writes.
         """
         try:
             text = (self.root / CURRENT).read_text(encoding="utf-8")
@@ -59,7 +60,9 @@ class Lake:
         try:
             loaded: dict[str, Any] = json.loads(text)
         except json.JSONDecodeError as error:
-            raise LakeError(f"{self.address}/{CURRENT} is not JSON (line {error.lineno})", hint="restore it, or delete it and run again") from error
+            raise LakeError(f"{self.address}/{CURRENT} is not JSON (line {error.lineno})", hint=_RESTORE) from error
+        if not _is_current(loaded):
+            raise LakeError(f"{self.address}/{CURRENT} does not say which version of each dataset is current", hint=_RESTORE)
         return loaded
 
     def files(self, dataset: str) -> list[Path]:
@@ -67,12 +70,14 @@ class Lake:
 
         Raises:
             UsageError: the lake has no such dataset.
+            LakeError: it can't be read.
         """
         datasets = self.current()["datasets"]
         if dataset not in datasets:
             hint = f"it has {', '.join(sorted(datasets))}" if datasets else "it is empty: run the pipeline first (make run)"
             raise UsageError(f"the lake {self.address} has no dataset {dataset!r}", hint=hint)
-        return sorted((self.root / datasets[dataset]["path"]).iterdir())
+        with translated(self.address, "read"):
+            return sorted((self.root / datasets[dataset]["path"]).iterdir())
 
     # ------------------------------------------------------------------------------------------------- locking
 
@@ -166,7 +171,7 @@ class Lake:
         published: dict[str, DatasetVersion] = {}
         fresh: dict[Path, Path] = {}
         for dataset, (version, folder) in staged.items():
-            changed = entries.get(dataset, {}).get("version") != version.version
+            changed = entries.get(dataset, {}).get("version") != version.version or not _has_files(self.root / version.path, version.files)
             published[dataset] = replace(version, changed=changed)
             if changed:
                 fresh[self.root / version.path] = folder
@@ -188,27 +193,41 @@ class Lake:
             os.fsync(handle.fileno())
         with _installed(fresh):
             temporary.replace(self.root / CURRENT)
-        fsync_folder(self.root)
+        # Readers see it by now, so a disk that won't promise to keep it is no reason to say that nothing was published.
+        with suppress(OSError):
+            fsync_folder(self.root)
+
+
+def _has_files(version: Path, names: Iterable[str]) -> bool:
+    return all((version / name).is_file() for name in names)
 
 
 @contextmanager
 def _installed(fresh: Mapping[Path, Path]) -> Iterator[None]:
-    """Versions (target → where it was staged) at their places; if they, or what the block does, can't be made, they are taken away again."""
-    made: list[Path] = []
+    """Versions (target → where it was staged) at their places; if they, or what the block does, can't be made, they are put back."""
+    made: list[tuple[Path, Path]] = []
     try:
         for target, folder in fresh.items():
-            if target.exists():  # an earlier run wrote the same bytes
+            if _has_files(target, [path.name for path in folder.iterdir()]):  # an earlier run wrote the same bytes
                 continue
+            shutil.rmtree(target, ignore_errors=True)  # somebody took files out of it
             target.parent.mkdir(parents=True, exist_ok=True)
             folder.rename(target)
-            made.append(target)
+            made.append((target, folder))
             for parent in (target.parent, target.parent.parent, target.parent.parent.parent):
                 fsync_folder(parent)
         yield
     except BaseException:
-        for target in made:
-            shutil.rmtree(target, ignore_errors=True)
+        # Each at once: a half-removed version would be taken for a whole one by the next run that makes the same bytes.
+        for target, folder in made:
+            with suppress(OSError):
+                target.rename(folder)
         raise
+
+
+def _is_current(loaded: object) -> bool:
+    datasets = loaded.get("datasets") if isinstance(loaded, dict) else None
+    return isinstance(datasets, dict) and all(isinstance(entry, dict) and {"version", "path"} <= entry.keys() for entry in datasets.values())
 
 
 def quarantine_name(dataset: str) -> str:
@@ -232,9 +251,9 @@ def _holder(handle: IO[str]) -> str:
     handle.seek(0)
     try:
         holder = json.loads(handle.read())
-    except json.JSONDecodeError:  # it is just being written
+        return f" (run {holder['run_id']}, process {holder['pid']}, since {holder['since']})"
+    except (ValueError, LookupError, TypeError):  # it is just being written, or by something else
         return ""
-    return f" (run {holder['run_id']}, process {holder['pid']}, since {holder['since']})"
 
 
 def _is_at(handle: IO[str], path: Path) -> bool:
@@ -262,7 +281,7 @@ def lake_error(error: OSError, address: str, verb: str) -> LakeError:
         errno.EDQUOT: "the disk quota is used up; free space and run again; nothing was published",
         errno.EFBIG: "this user's limit on the size of a file (ulimit -f) is too low; nothing was published",
         errno.EROFS: "the file system is read-only; choose another with --lake",
-        errno.EACCES: "this user may not write there; choose another with --lake",
+        errno.EACCES: f"this user may not {verb} there; choose another with --lake",
     }
     reason = error.strerror or type(error).__name__
     return LakeError(

@@ -4,7 +4,7 @@ import os
 import platform
 import re
 import subprocess
-import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -27,13 +27,16 @@ LIBRARIES = (
     "sqlglot",
     "statsmodels",
 )
-_GIT_SECONDS = 5
+# What a huge tree may cost a run is bounded; nothing is said of it then.
+_GIT_SECONDS = 2
+# A git hook that starts a run sets these for its own repository; the folder is to say which one is meant.
+_ANOTHER_REPOSITORY = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE", "GIT_PREFIX")
 
 
-def process(arguments: list[str] | None = None) -> Process:
-    """This process. The command is shown without the folders that its arguments name, which may name a person."""
-    given = sys.argv[1:] if arguments is None else arguments
-    shown = " ".join(["pipeline", *(without_folders(mask(word)) for word in given)])
+def process(command: Sequence[str]) -> Process:
+    """This process. The command is shown without the folders that its words name, which may name a person."""
+    program, *arguments = command or [""]
+    shown = " ".join([Path(program).name or "python", *(without_folders(mask(word)) for word in arguments)])
     return Process(pid=os.getpid(), host=platform.node(), python=platform.python_version(), platform=platform.platform(terse=True), command=shown)
 
 
@@ -72,8 +75,10 @@ def caller(settings: Settings) -> Caller:
 def _git(folder: Path, *arguments: str) -> str | None:
     # Optional locks off: a run must not write to somebody's repository.
     command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
+    # Handed on, not read: settings are read in one place only.
+    kept = {name: value for name, value in os.environ.items() if name not in _ANOTHER_REPOSITORY}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_GIT_SECONDS, check=False)  # noqa: S603 - fixed words
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_GIT_SECONDS, check=False, env=kept)  # noqa: S603 - fixed words
     except (OSError, subprocess.TimeoutExpired):  # no git here, or a huge tree: the version alone has to do
         return None
     return done.stdout.strip() if done.returncode == 0 else None

@@ -8,6 +8,7 @@ aborted and no line is half-written.
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from pipeline.settings import Settings
 
 ABORTED = "aborted"
+# What is counted as lost when a manifest can't be written while the run goes on.
+BUNDLE = "bundle"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +42,6 @@ class Order:
 
     `until` a step, `as_of` a nominal date, `wait` seconds for the lake, `hooks` beside the built-in ones; `finish` is called
     when the bundle is whole.
-
     """
 
     until: str | None = None
@@ -47,7 +49,6 @@ class Order:
     wait: float = 0.0
     hooks: Sequence[Hook] = ()
     finish: Callable[[Run], None] | None = None
-    arguments: list[str] | None = None
 
 
 def execute(pipeline: Pipeline, settings: Settings, order: Order) -> Run:
@@ -63,19 +64,18 @@ def execute(pipeline: Pipeline, settings: Settings, order: Order) -> Run:
     with ExitStack() as stack:
         signals = stack.enter_context(Signals())
         stack.enter_context(bundle.alive(run.bundle))
-        bundle.write_manifest(run)
+        _begin_bundle(run)
         prepared = _prepare(run, lake, settings, order, stack, signals)
         hooks = _hooks(run, settings, order)
-        with hooks.run(run), _judged(run):
-            if isinstance(prepared, GoldtraceError | AbortedError):
+        with hooks.run(run), _judged(run, hooks):
+            if isinstance(prepared, Exception | AbortedError):
                 raise prepared
             with _workshop(run, settings, lake, prepared) as shop:
                 _run_steps(run, shop, hooks, signals)
-        bundle.write_checks(run)
-        bundle.write_manifest(run)
-        if order.finish:
+        # The checks first: a manifest that says how the run ended says that the bundle is whole.
+        if _recorded(hooks, run, bundle.write_checks) & _recorded(hooks, run, bundle.write_manifest) and order.finish:
             order.finish(run)
-    bundle.archive(settings.runs)
+    _recorded(hooks, run, lambda _: bundle.archive(settings.runs))
     return run
 
 
@@ -99,7 +99,7 @@ def _new_run(pipeline: Pipeline, settings: Settings, order: Order, steps: tuple[
         lake_name=settings.lake_name or pipeline.name,
         environment=settings.environment,
         code=origin.code(_home(steps)),
-        process=origin.process(order.arguments),
+        process=origin.process(sys.argv),
         settings=settings.masked(),
         libraries=origin.libraries(),
         started_ns=time.time_ns(),
@@ -110,19 +110,36 @@ def _new_run(pipeline: Pipeline, settings: Settings, order: Order, steps: tuple[
     )
 
 
+def _begin_bundle(run: Run) -> None:
+    try:
+        bundle.write_manifest(run)
+    except OSError as error:
+        raise LakeError(f"{run.bundle} can't be written: {error.strerror}", hint="set PIPELINE_RUNS to a folder that can be written") from error
+
+
+def _recorded(hooks: Hooks, run: Run, write: Callable[[Run], object]) -> bool:
+    """Write a part of the bundle, and say whether that went well: a disk that refuses it now must not cost the run."""
+    try:
+        write(run)
+    except OSError as error:
+        hooks.failed(run, BUNDLE, error)
+        return False
+    return True
+
+
 def _home(steps: Sequence[Step]) -> Path:
     """The folder of the pipeline's own code."""
     for step in steps:
         if step.sql is not None:
             return step.sql.parent
-        if step.function is not None:
-            return Path(step.function.__code__.co_filename).parent
+        if step.code is not None:
+            return Path(step.code.__code__.co_filename).parent
     return Path.cwd()
 
 
 def _prepare(
     run: Run, lake: Lake, settings: Settings, order: Order, stack: ExitStack, signals: Signals
-) -> Mapping[str, sources.Header] | GoldtraceError | AbortedError:
+) -> Mapping[str, sources.Header] | Exception | AbortedError:
     """Look at the input files and take the lock: before the heavy imports.
 
     An error is handed back and raised once the hooks listen, so that it is told like any other.
@@ -132,7 +149,8 @@ def _prepare(
         headers = sources.inspect(_input_folder(run.pipeline, settings), contracts) if contracts else {}
         with signals.armed():
             stack.enter_context(lake.lock(run.id, order.wait))
-    except (InputError, LakeBusyError, LakeError, AbortedError) as error:
+        lake.current()  # one that can't be read would refuse the results at the run's end
+    except (Exception, AbortedError) as error:  # noqa: BLE001 - raised again within the hooks
         return error
     return headers
 
@@ -170,7 +188,7 @@ def _input_folder(pipeline: Pipeline, settings: Settings) -> Path:
 
 
 @contextmanager
-def _judged(run: Run) -> Iterator[None]:
+def _judged(run: Run, hooks: Hooks) -> Iterator[None]:
     """Give the run its state."""
     try:
         yield
@@ -179,6 +197,10 @@ def _judged(run: Run) -> Iterator[None]:
         run.state = State.ABORTED if isinstance(error, AbortedError) else State.FAILED
         run.failure = _failure(error, run, _failed_step(run))
     run.ended_ns = time.time_ns()
+    _recorded(hooks, run, _count_successes)
+
+
+def _count_successes(run: Run) -> None:
     run.success_share_20 = bundle.success_share_20(run)
 
 
@@ -200,12 +222,14 @@ def _run_steps(run: Run, shop: Workshop, hooks: Hooks, signals: Signals) -> None
     signals.check()
     with phase(run.phases, "publish"):
         run.published = shop.lake.publish(run.id, shop.staged, time.time_ns())
+    # The hooks take their time to end: a run that is killed meanwhile is lost, but what it published is on record.
+    _recorded(hooks, run, bundle.write_manifest)
 
 
 def _run_step(run: Run, step: Step, shop: Workshop, hooks: Hooks, signals: Signals) -> None:
     record = StepRun(step=step, id=identity.new_id(), started_ns=time.time_ns())
     run.steps.append(record)
-    bundle.write_manifest(run)
+    _recorded(hooks, run, bundle.write_manifest)
     with hooks.step(run, record):
         try:
             with signals.armed():

@@ -4,6 +4,7 @@ A query of DuckDB holds the main thread, so Python's own handlers would wait for
 descriptor reaches a second thread at once, which interrupts the query.
 """
 
+import os
 import signal
 import socket
 import threading
@@ -30,6 +31,7 @@ class Signals:
         self.interrupt: Callable[[], None] | None = None
         self._armed = False
         self._active = threading.current_thread() is threading.main_thread()
+        self._process = os.getpid()
 
     def __enter__(self) -> "Signals":
         if not self._active:
@@ -38,19 +40,30 @@ class Signals:
         self._writer.setblocking(False)
         self._wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         self._before = {signum: signal.signal(signum, self._handle) for signum in HANDLED}
+        _entered.append(self)
         self._watcher = threading.Thread(target=self._watch, name="goldtrace-signals", daemon=True)
         self._watcher.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if not self._active:
+        if not self._active or os.getpid() != self._process:
             return
-        for signum, handler in self._before.items():
-            signal.signal(signum, handler)
-        signal.set_wakeup_fd(self._wakeup)
+        _entered.remove(self)
+        self._restore()
         self._writer.close()
         self._watcher.join(timeout=1)
         self._reader.close()
+
+    def _restore(self) -> None:
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+        signal.set_wakeup_fd(self._wakeup)
+
+    @staticmethod
+    def restore_in_child() -> None:
+        """Give a child that a step forks what was there before: a signal to it is not one to the run, and the descriptor is its parent's."""
+        while _entered:
+            _entered.pop()._restore()
 
     @contextmanager
     def armed(self) -> Iterator[None]:
@@ -91,3 +104,7 @@ class Signals:
         while self._reader.recv(1):
             if self._armed and self.interrupt is not None:
                 self.interrupt()
+
+
+_entered: list[Signals] = []
+os.register_at_fork(after_in_child=Signals.restore_in_child)

@@ -8,25 +8,25 @@ from __future__ import annotations
 import codecs
 import csv
 import hashlib
+import io
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.engine.duck import SQL_TYPES, literal, quoted, write_parquet
 from pipeline.errors import InputError
 from pipeline.records import Column, Contract, SourceFile
+from pipeline.settings import without_folders
 
 if TYPE_CHECKING:
     import duckdb
 
 CHUNK = 1 << 22
 _HEADER_LIMIT = 1 << 20
-# What bronze adds to a source's columns: where each row comes from.
-ORIGIN = ("source_file", "record_number", "load_id")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ def inspect(folder: Path, contracts: Sequence[Contract]) -> dict[str, Header]:
         InputError: a folder or file is missing or can't be read, two files fit one source, or a header lacks a column.
     """
     if not folder.is_dir():
-        raise InputError(f"there is no input folder {folder}", hint="name a folder with --input or PIPELINE_INPUT")
+        raise InputError(f"there is no input folder {_shown(folder)}", hint="name a folder with --input or PIPELINE_INPUT")
     return {contract.dataset: _header(_find(folder, contract), contract) for contract in contracts}
 
 
@@ -99,11 +99,24 @@ def _find(folder: Path, contract: Contract) -> Path:
     found = sorted(path for path in folder.glob(pattern) if path.is_file())
     if not found:
         there = ", ".join(sorted(path.name for path in folder.glob("*.csv"))[:5]) or "no CSV file"
-        raise InputError(f"{contract.dataset}: no file in {folder} fits {pattern}", hint=f"the folder has {there}", source=contract.dataset)
+        raise InputError(f"{contract.dataset}: no file in {_shown(folder)} fits {pattern}", hint=f"the folder has {there}", source=contract.dataset)
     if len(found) > 1:
         names = ", ".join(path.name for path in found[:5])
-        raise InputError(f"{contract.dataset}: {len(found)} files in {folder} fit {pattern}: {names}", hint="leave one", source=contract.dataset)
+        raise InputError(f"{contract.dataset}: {len(found)} files in {_shown(folder)} fit {pattern}: {names}", hint="leave one", source=contract.dataset)
+    _check_name(found[0])
     return found[0]
+
+
+def _check_name(path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:  # DuckDB takes none else
+        shown = ascii(str(path) if path.name.isprintable() else path.name)
+        raise InputError(f"the name {shown} is not UTF-8", hint="rename the file or folder", file=ascii(path.name)) from error
+
+
+def _shown(folder: Path) -> str:
+    return without_folders(str(folder))  # messages go into the bundle, and the way to a folder may name a person
 
 
 def _header(path: Path, contract: Contract) -> Header:
@@ -112,13 +125,16 @@ def _header(path: Path, contract: Contract) -> Header:
             head = handle.read(_HEADER_LIMIT)
     except OSError as error:
         raise InputError(f"{path.name} can't be read: {error.strerror}", hint="may this user read it?", file=path.name) from error
-    if not head.strip():
+    if not head.removeprefix(codecs.BOM_UTF8).strip():
         raise InputError(f"{path.name}: the file is empty", hint="is the export complete?", file=path.name)
     try:
         text = codecs.getincrementaldecoder("utf-8")().decode(head).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise _encoding_error(path, contract, error.start) from error
-    names = next(csv.reader(text.splitlines(keepends=True)))
+    try:
+        names = next(csv.reader(io.StringIO(text, newline="")), [])
+    except csv.Error as error:  # a cell of more than 128 KiB
+        raise InputError(f"{path.name}, line 1: this is no header", hint="is it a CSV file, and a quote closed?", file=path.name, line=1) from error
     columns = tuple(name.strip() or f"column {place}" for place, name in enumerate(names, 1))
     _check_columns(path.name, columns, contract)
     known = {column.name for column in contract.columns}
@@ -288,6 +304,8 @@ def _line_of_record(path: Path, record: int) -> int:
     """The line on which a record begins, both from 1 and with the header as record 1: a quoted cell may span lines."""
     with path.open(encoding="utf-8-sig", newline="") as handle:
         reader = csv.reader(handle)
-        for _ in zip(range(record - 1), reader, strict=False):
-            pass
+        try:
+            deque(islice(reader, record - 1), maxlen=0)
+        except csv.Error:  # a cell that is too long for this reader: then as if no cell had more than one line
+            return record
         return reader.line_num + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.engine import duck, sources
+from pipeline.engine.calls import call
 from pipeline.engine.lake import Lake, lake_error, quarantine_name, translated
+from pipeline.engine.sql_files import read_select
 from pipeline.engine.table import Table
 from pipeline.errors import StepError
 from pipeline.quality import checks, quarantine
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from pipeline.settings import Settings
 
 _LANDING = "landing"
+# DuckDB's words before the name of a column that can't be cast.
+_SOURCE_COLUMN = "source column "
 
 
 @contextmanager
@@ -59,6 +64,9 @@ class Workshop:
             doing[run.step.kind](run)
         except Exception as error:
             refused = duck.disk_error(error)  # of any query: a landing, a result, a spill
+            if refused is None and duck.is_memory_error(error):
+                text = f"step {run.step.name} needs more memory than PIPELINE_MEMORY_LIMIT, which is {self.settings.memory_limit}"
+                raise StepError(text, hint="raise it, or lower PIPELINE_THREADS", step=run.step.name) from None
             if refused is None:
                 raise
             raise lake_error(refused, self.lake.address, "write") from error
@@ -85,24 +93,17 @@ class Workshop:
 
     def _sql(self, run: StepRun) -> None:
         step = run.step
-        assert step.sql is not None  # `sql_step` sets it
-        select = step.sql.read_text(encoding="utf-8").strip().rstrip(";")
         self._register_seeds(step)
         with phase(run.phases, "compute"):
-            self._write(step.outputs[0], select)
+            self._write(step.outputs[0], read_select(self.connection, step))
         self._finish(run, step.outputs[0])
 
     def _python(self, run: StepRun) -> None:
-        step = run.step
-        assert step.function is not None  # `python_step` sets it
         with phase(run.phases, "compute"):
-            made = step.function(**{table.name: table for table in map(self._table, step.inputs)})
-        results = made if len(step.outputs) > 1 else {step.outputs[0]: made}
-        if set(results) != set(step.outputs):
-            raise StepError(f"step {step.name} returned {sorted(results)}", hint=f"it declares {', '.join(step.outputs)}", step=step.name)
+            results = call(run.step, {table.name: table for table in map(self._table, run.step.inputs)}, self.pipeline.contracts)
         for dataset, result in results.items():
             with phase(run.phases, "write"):
-                self._write_result(dataset, result)
+                self._write_result(run.step, dataset, result)
             self._finish(run, dataset)
 
     # --------------------------------------------------------------------------------------------------- their parts
@@ -115,7 +116,7 @@ class Workshop:
     def _write(self, dataset: str, select: str) -> int:
         return duck.write_parquet(self.connection, select, self._folder(dataset) / "part-0000.parquet")
 
-    def _write_result(self, dataset: str, result: Any) -> None:
+    def _write_result(self, step: Step, dataset: str, result: Any) -> None:
         contract = self.pipeline.contracts[dataset]
         if not contract.is_table:
             with translated(self.lake.address, "write"):
@@ -124,7 +125,8 @@ class Workshop:
             return
         self.connection.register("result", result)
         columns = ", ".join(_cast(contract, name) for name in result.columns)
-        self._write(dataset, f"SELECT {columns} FROM result")
+        with _typed(step, contract):
+            self._write(dataset, f"SELECT {columns} FROM result")
         self.connection.unregister("result")
 
     def _finish(self, run: StepRun, dataset: str) -> None:
@@ -201,4 +203,25 @@ def _cast(contract: Contract, name: str) -> str:
         return duck.quoted(name)
     kind = duck.SQL_TYPES[known[name].type]
     value = f"CAST({duck.quoted(name)} AS {kind})"
-    return f"CASE WHEN NOT isnan({value}) THEN {value} END AS {duck.quoted(name)}" if kind == "DOUBLE" else f"{value} AS {duck.quoted(name)}"
+    if kind == "DOUBLE":
+        value = f"CASE WHEN NOT isnan({value}) THEN {value} END"
+    if kind == "BIGINT":  # DuckDB would round
+        value = f"CASE WHEN TRY_CAST({duck.quoted(name)} AS DOUBLE) <> {value} THEN error({duck.literal(_SOURCE_COLUMN + name)}) ELSE {value} END"
+    return f"{value} AS {duck.quoted(name)}"
+
+
+@contextmanager
+def _typed(step: Step, contract: Contract) -> Iterator[None]:
+    """Say which column of a frame is not what the contract says, instead of what DuckDB says, which quotes values."""
+    import duckdb
+
+    try:
+        yield
+    except (duckdb.ConversionException, duckdb.InvalidInputException) as error:
+        found = re.search(rf"{_SOURCE_COLUMN}(\w+)", str(error))
+        types = {column.name: column.type for column in contract.columns}
+        if found is None or found.group(1) not in types:
+            raise
+        name = found.group(1)
+        text = f"step {step.name}: a value of {contract.dataset}, column {name}, is no {types[name]}"
+        raise StepError(text, hint=f"its contract says {types[name]}: mend the step, or the contract", step=step.name) from error

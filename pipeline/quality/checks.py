@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 SHARE: Final = "expect_quarantined_share_to_be_at_most"
 COLUMN_SET: Final = "expect_table_columns_to_match_set"
 COLUMN_TYPES: Final = "expect_table_columns_to_match_types"
-ENGINES: Final = ("sql", "gx")
 
 _MAX_NAMES: Final = 20
 

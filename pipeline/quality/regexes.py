@@ -20,7 +20,6 @@ from typing import Final
 _PRINTABLE: Final = frozenset(map(chr, range(0x20, 0x7F)))
 _PUNCTUATION: Final = frozenset(c for c in _PRINTABLE if not c.isalnum())
 _CONTROLS: Final = frozenset("tnr")
-_SPECIAL: Final = frozenset(r"\^$.|?*+()[]{}")
 _QUANTIFIERS: Final = frozenset("*+?{")
 _COUNTED: Final = re.compile(r"\{(0|[1-9][0-9]*)(,(0|[1-9][0-9]*)?)?\}")
 _MAX_REPEATS: Final = 1000  # RE2 refuses more, nested repeats multiplied

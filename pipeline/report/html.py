@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from pipeline.errors import LakeError
 from pipeline.report import numbers, page, words
 from pipeline.report.facts import REPORT
 from pipeline.report.page import Page, read_page
@@ -54,6 +55,7 @@ def write_report(bundle: Path) -> Path:
 
     Raises:
         RunNotFoundError: the folder has no manifest that can be read.
+        LakeError: the report can't be written there.
     """
     target = bundle / REPORT
     # The name does not end in .html, so that nobody opens half a report.
@@ -62,6 +64,8 @@ def write_report(bundle: Path) -> Path:
         temporary.write_text(render(read_page(bundle)), "utf-8", newline="\n")
         temporary.chmod(0o644)
         temporary.replace(target)
+    except OSError as error:
+        raise LakeError(f"{target} can't be written: {error.strerror}", hint="may this user write there, and is there room?") from error
     finally:
         temporary.unlink(missing_ok=True)
     return target

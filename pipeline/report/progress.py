@@ -5,11 +5,12 @@ Piped output has none of it: there the log's plain lines are the progress.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 from pipeline.records import Run, StepRun
@@ -17,6 +18,7 @@ from pipeline.records import Run, StepRun
 # Back to the line's beginning, and clear it: the log begins its lines on a terminal with the same.
 CLEAR = "\r\x1b[2K"
 _EVERY_SECONDS = 0.2
+_COLUMNS = 80
 
 
 class ProgressHook:
@@ -56,5 +58,13 @@ class ProgressHook:
             self._show(f"  {place} {step.step.name}{reading}, {(time.time_ns() - step.started_ns) / 1e9:.1f} s")
 
     def _show(self, text: str) -> None:
-        self._stream.write(CLEAR + text)
-        self._stream.flush()
+        with suppress(OSError, ValueError):  # a terminal that is gone
+            self._stream.write(CLEAR + text[: self._columns() - 1])
+            self._stream.flush()
+
+    def _columns(self) -> int:
+        """The terminal's width: what is wider would stand on two lines, of which only one is cleared."""
+        try:
+            return os.get_terminal_size(self._stream.fileno()).columns or _COLUMNS
+        except OSError:
+            return _COLUMNS

@@ -169,7 +169,7 @@ def problem(facts: Facts) -> str:
         return "the reason is not on record"
     message = facts.failure.message.strip() or facts.failure.type
     if facts.gate is Gate.RED:
-        return re.sub(r"^RED: [^:]*: ", "", message)
+        return re.sub(r"^(?:RED: )?\d+ checks?, \d+ errors?: ", "", message)
     return message.removeprefix(f"step {facts.failure.step}: ") if facts.failure.step else message
 
 

@@ -32,6 +32,8 @@ LOGS = "logs.jsonl"
 LOCK = "run.lock"
 ARCHIVE = "archive"
 SHOWN = 5
+# What every list of runs asks a manifest for.
+_NEEDED = {"pipeline", "environment"}
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +49,9 @@ def create(runs: Path, run_id: uuid.UUID) -> Path:
     """
     path = runs / str(run_id)
     try:
-        runs.mkdir(parents=True, exist_ok=True)
+        if not runs.is_dir():
+            runs.mkdir(parents=True, exist_ok=True)
+            runs.chmod(0o755)
         path.mkdir()
         path.chmod(0o755)
     except OSError as error:
@@ -100,12 +104,17 @@ def fsync_folder(folder: Path) -> None:
 
 
 def write_manifest(run: Run) -> None:
-    """Write `manifest.json` as the run stands; what failed is tidied once more on the way out."""
+    """Write `manifest.json` as the run stands."""
+    write_json(run.bundle / MANIFEST, _manifest(run))
+
+
+def _manifest(run: Run) -> dict[str, Any]:
+    """The manifest; what failed is tidied once more on the way out."""
     record = manifest.manifest(run)
     for part in (record, *record["steps"]):
         if part["failure"]:
             part["failure"] = {key: privacy.tidy(text) if isinstance(text, str) else text for key, text in part["failure"].items()}
-    write_json(run.bundle / MANIFEST, record)
+    return record
 
 
 def write_checks(run: Run) -> None:
@@ -120,9 +129,13 @@ def write_checks(run: Run) -> None:
 def alive(bundle: Path) -> Iterator[None]:
     """Hold the bundle's lock for as long as the run lives: from before its first manifest to after its last.
 
+    The file is taken away at the end, unless the manifest still says RUNNING (its last one could not be written): then a reaper
+    closes the run, as it does with a dead one.
+
     A child that the process forks closes its copy, else an orphan would keep a dead run alive.
     """
     descriptor = os.open(bundle / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    os.fchmod(descriptor, 0o644)  # whoever may read the bundle may ask whether its run is alive
     owner = os.getpid()
     _held.add(descriptor)
     try:
@@ -131,11 +144,21 @@ def alive(bundle: Path) -> Iterator[None]:
     finally:
         if os.getpid() == owner:
             _held.discard(descriptor)
-            (bundle / LOCK).unlink(missing_ok=True)
+            # Best effort: closing it is what ends the hold, also in a folder that can't be written any more.
+            with suppress(OSError):
+                if not _says_running(bundle):
+                    (bundle / LOCK).unlink()
             os.close(descriptor)
 
 
 _held: set[int] = set()
+
+
+def _says_running(bundle: Path) -> bool:
+    try:
+        return bool(_read_manifest(bundle)["state"] == State.RUNNING)
+    except RunNotFoundError:
+        return False
 
 
 def _close_in_child() -> None:
@@ -152,6 +175,8 @@ def is_alive(bundle: Path) -> bool:
         descriptor = os.open(bundle / LOCK, os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return False
+    except PermissionError:
+        return True  # another user's, behind a closed door: nobody here may call it dead
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -193,6 +218,11 @@ class Bundle:
         return self.path.parent.name == ARCHIVE
 
 
+def of(run: Run) -> Bundle:
+    """The bundle of a run of this process, by its record: also true when the disk refused the last manifest."""
+    return Bundle(path=run.bundle, manifest=json.loads(json.dumps(_finite(_manifest(run)))), state=run.state)
+
+
 def read(path: Path) -> Bundle:
     """The bundle in a folder.
 
@@ -214,7 +244,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         record = json.loads((path / MANIFEST).read_bytes())
     except (OSError, ValueError) as error:
         raise RunNotFoundError(f"{path} has no manifest that can be read", hint="pipeline runs lists the runs there are", path=str(path)) from error
-    if not isinstance(record, dict) or record.get("format") != manifest.FORMAT or record.get("state") not in State.__members__:
+    if not isinstance(record, dict) or record.get("format") != manifest.FORMAT or record.get("state") not in State.__members__ or _NEEDED - record.keys():
         raise RunNotFoundError(f"{path / MANIFEST} is not a manifest of format {manifest.FORMAT}", hint="it may come from a newer Goldtrace", path=str(path))
     return record
 

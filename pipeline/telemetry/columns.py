@@ -93,7 +93,10 @@ def _derived(sql: str, tables: tuple[tuple[str, tuple[str, ...]], ...]) -> State
     for name, columns in tables:
         layer, table = name.split("/", 1)
         schema.setdefault(layer, {})[table] = dict.fromkeys(columns, "VARCHAR")  # type: ignore[index]
-    tree = sqlglot.parse_one(sql, dialect="duckdb")
+    statements = sqlglot.parse(sql, dialect="duckdb")  # with one for a comment after the semicolon
+    tree = next((each for each in statements if isinstance(each, sqlglot.exp.Query)), None)
+    if tree is None:
+        raise _UnknownFormError("it is not a SELECT")
     # DuckDB keeps a name's case and ignores it when it looks one up; sqlglot makes it lower case.
     spelled = {name.lower(): name for name in (*(column for _, columns in tables for column in columns), *_named(tree))}
     tree = qualify(tree, dialect="duckdb", schema=schema, quote_identifiers=False, identify=False)

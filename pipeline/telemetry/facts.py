@@ -108,7 +108,7 @@ def telemetry_failed(signal: str, error: Exception) -> Line:
     """`telemetry.failed`: a hook's error, told once for each signal."""
     text = privacy.message(error)
     values = {names.TELEMETRY_SIGNAL: signal, names.EXCEPTION_TYPE: privacy.exception_name(error), names.EXCEPTION_MESSAGE: text}
-    body = f"{signal} of this run are incomplete: {privacy.exception_name(error)}: {text}; the run goes on"
+    body = f"gaps in the {signal} of this run: {privacy.exception_name(error)}: {text}; the run goes on"
     return _line(names.TELEMETRY_FAILED, values, Line(body=body, level=Level.WARNING))
 
 

@@ -127,6 +127,8 @@ class _Journal:
 def close(bundle: Path, ended_ns: int, message: str) -> None:
     """End the lineage of a run whose process is gone: ABORT for each open step, then for the pipeline; harmless a second time.
 
+    A run whose telemetry was off has none, and gets none.
+
     Args:
         bundle: the run's folder.
         ended_ns: the last sign of life, in nanoseconds since the epoch. No event is put before its START.
@@ -134,6 +136,7 @@ def close(bundle: Path, ended_ns: int, message: str) -> None:
     """
     path = bundle / FILE
     written = lineage_lost.whole_events(path)
-    with open_for_append(path) as file:
-        for event in lineage_lost.missing_events(bundle, written, ended_ns, message):
-            file.write(line(event) + "\n")
+    missing = [line(event) for event in lineage_lost.missing_events(bundle, written, ended_ns, message)]
+    if missing:
+        with open_for_append(path) as file:
+            file.write("".join(f"{each}\n" for each in missing))

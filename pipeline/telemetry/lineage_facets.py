@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, time
 from functools import cache
-from inspect import unwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -77,8 +76,7 @@ def _code_file(pipeline: Pipeline, step: Step) -> Path | None:
     """The file that says what a step does: its SQL, its function's module, or the contract of what it ingests."""
     if step.sql or step.kind is StepKind.INGEST:
         return step.sql or pipeline.contracts[step.inputs[0]].path
-    code = getattr(unwrap(step.function), "__code__", None) if step.function else None
-    return Path(code.co_filename) if code else None
+    return Path(step.code.__code__.co_filename) if step.code else None
 
 
 @cache

@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.errors import LakeError
 from pipeline.records import Caller, Code, Contract, Pipeline, Process, Run, Schedule, State, Step, StepKind, StepRun
-from pipeline.settings import Settings, load, variable
+from pipeline.settings import Settings, Switch, load, variable
 from pipeline.telemetry.bundle import MANIFEST
 from pipeline.telemetry.lineage_events import COMPLETE, START, TERMINAL, RunEvents, terminal
 from pipeline.telemetry.lineage_facets import error_facet
@@ -43,6 +43,8 @@ def whole_events(path: Path) -> list[Event]:
 def missing_events(bundle: Path, written: Sequence[Event], ended_ns: int, message: str) -> Iterator[Event]:
     """What has to be appended so that all runs of the bundle have ended: the steps' first, the pipeline's last."""
     manifest = json.loads((bundle / MANIFEST).read_bytes())
+    if manifest["settings"].get(variable("telemetry")) == Switch.OFF:
+        return
     run = _run(manifest, bundle)
     starts = {event["run"]["runId"]: event for event in written if event["eventType"] == START}
     ended = {event["run"]["runId"] for event in written if event["eventType"] in TERMINAL}

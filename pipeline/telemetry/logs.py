@@ -96,12 +96,14 @@ class LogsHook:
         self._to_bundle = to_bundle
         self._colour = colour
         self._resource_attributes = resource_attributes
+        # The facts of a run are its own, also while another one in this process listens to the loggers.
+        self._own: Sink | None = None
 
     @contextmanager
     def run(self, run: Run) -> Iterator[None]:
         """Write `run.started`, then everything that is logged, then what the run came to."""
         with self._file(run) as file:
-            sink = Sink(terminal=self._terminal, colour=self._colour, run=run, file=file)
+            sink = self._own = Sink(terminal=self._terminal, colour=self._colour, run=run, file=file)
             with _active(sink), _captured(sink):
                 sink.write(facts.run_started(run))
                 try:
@@ -128,7 +130,7 @@ class LogsHook:
     @contextmanager
     def step(self, run: Run, step: StepRun) -> Iterator[None]:  # noqa: ARG002 - the seam hands over both
         """Put the step's name on every line, and write what the step came to."""
-        sink = _sink
+        sink = self._own or _sink
         sink.step = step
         try:
             yield

@@ -155,9 +155,8 @@ def _of_step(run: Run, step: StepRun) -> Iterator[Sample]:
 def _of_datasets(run: Run, step: StepRun) -> Iterator[Sample]:
     """Rows and bytes of what a step wrote: `in` is all that the step read, so in = out + quarantined for one that only sorts out."""
     rows_in = None if None in step.rows_in.values() or not step.rows_in else sum(rows or 0 for rows in step.rows_in.values())
-    set_aside = sum(step.rows_quarantined.values())
     for name, version in step.outputs.items():
-        of_rows = {"in": rows_in, "out": version.rows, "quarantined": set_aside} if version.rows is not None else {}
+        of_rows = {"in": rows_in, "out": version.rows, "quarantined": step.rows_quarantined.get(name, 0)} if version.rows is not None else {}
         of_bytes = {"in": _bytes_in(run, step), "out": version.bytes}
         yield from _flows(names.DATASET_ROWS, name, of_rows)
         yield from _flows(names.DATASET_BYTES, name, of_bytes)
@@ -180,9 +179,11 @@ def _dataset(name: str) -> dict[str, str]:
 
 
 def _of_published(run: Run) -> Iterator[Sample]:
+    """When each of the pipeline's datasets became current. Not the quarantines: they are there only when rows were set aside, so they'd look stale."""
     at = next((phase.ended_ns for phase in reversed(run.phases) if phase.name == "publish"), run.ended_ns)
     for name in run.published if at is not None else ():
-        yield names.DATASET_PUBLISHED, (at or 0) / 1e9, _dataset(name), None
+        if name in run.pipeline.contracts:
+            yield names.DATASET_PUBLISHED, (at or 0) / 1e9, _dataset(name), None
 
 
 def _of_checks(checks: Iterable[Check]) -> Iterator[Sample]:

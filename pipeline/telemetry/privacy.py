@@ -57,7 +57,7 @@ _TOKEN = re.compile(
     re.IGNORECASE,
 )
 _TYPE = re.compile(r"(?:u?int|float|complex|datetime|timedelta|decimal|utf|string|bool|ns|us|ms)_?\d{1,3}", re.IGNORECASE)
-_CLASS = re.compile(r"[A-Z][A-Za-z]*(?:Error|Exception|Warning|Interrupt|Frame|Series|Index|Type)")
+_CLASS = re.compile(r"[A-Z][A-Za-z]*(?:Error|Exception|Exit|Warning|Interrupt|Frame|Series|Index|Type)")
 _RUNS = re.compile(rf"{MASK}(?:[\s,.;:/\\|+\-_=@#*()\[\]{{}}<>]*{MASK})+")
 
 
@@ -108,7 +108,7 @@ NOTHING = Known()
 @lru_cache(maxsize=256)
 def _words_of_file(path: Path) -> frozenset[str]:
     try:
-        return _words(path.read_text("utf-8"))
+        return _words(path.read_text("utf-8", errors="replace"))
     except OSError:
         return frozenset()
 
@@ -210,7 +210,7 @@ def message(error: BaseException, known: Known = NOTHING) -> str:
     if isinstance(error, GoldtraceError) and not (isinstance(error, StepError) and error.__cause__):
         return tidy(error.message)
     try:
-        text = str(error)
+        text = str(error) or exception_name(error)  # a MemoryError says nothing
     except Exception as broken:  # noqa: BLE001 - a user's class may fail to say what it is, which must not hide its error
         text = f"no message, as str() raised {type(broken).__name__}"
     return scrub(text, known.and_code(*(frame.f_code for each in _chain(error) for frame, _ in _frames(each.__traceback__))))

@@ -30,7 +30,8 @@ Closer = Callable[[Path, int, str], None]
 
 LOST = "lost"
 MESSAGE = "the process that ran it is gone"
-HINT = "it was killed, or the machine went down: nothing was published; run it again (docs/errors.md#lost)"
+HINT = "it was killed, or the machine went down; the lake is as it was unless its current.json names this run; run it again (docs/errors.md#lost)"
+HINT_PUBLISHED = "it was killed, or the machine went down, after it had published; its telemetry has gaps (docs/errors.md#lost)"
 # What the report, the deliverer or this module write later is no sign of the run's life.
 _SIGNS = (bundle.MANIFEST, bundle.TRACES, bundle.METRICS, bundle.LOGS, bundle.CHECKS, "lineage.ndjson")
 
@@ -51,13 +52,13 @@ def reap(runs: Path, *, before: uuid.UUID | None = None, closers: Sequence[Close
         if (before is None or path.name < str(before)) and _is_left(path):
             try:
                 reaped += _reap_one(path, closers)
-            except OSError as error:
-                _log.warning("run %s is lost and can't be closed: %s", path.name, error.strerror)
+            except Exception as error:  # noqa: BLE001 - somebody's old bundle, whatever is wrong with it, must not keep a new run from starting
+                _log.warning("run %s is lost and can't be closed: %s", path.name, privacy.message(error))
     return reaped
 
 
 def _is_left(path: Path) -> bool:
-    return path.parent.name != bundle.ARCHIVE and (path / bundle.LOCK).exists() and not bundle.is_alive(path)
+    return path.parent.name != bundle.ARCHIVE and not bundle.is_alive(path) and (path / bundle.LOCK).exists()
 
 
 def _reap_one(path: Path, closers: Sequence[Closer]) -> list[Bundle]:
@@ -113,7 +114,8 @@ def last_sign_of_life(path: Path) -> int:
 
 def lost(record: dict[str, Any], ended_ns: int, reaped_ns: int) -> dict[str, Any]:
     """The manifest of a run that was lost: the run and its running steps end, with the reason."""
-    failure = {"type": LOST, "message": MESSAGE, "hint": HINT, "exception": "", "step": None, "stacktrace": ""}
+    hint = HINT_PUBLISHED if any(output["published"] for output in record["outputs"]) else HINT
+    failure = {"type": LOST, "message": MESSAGE, "hint": hint, "exception": "", "step": None, "stacktrace": ""}
     steps = [_lost_step(step, ended_ns, failure) if step["state"] == State.RUNNING.value else step for step in record["steps"]]
     running = next((step["name"] for step in record["steps"] if step["state"] == State.RUNNING.value), None)
     return {

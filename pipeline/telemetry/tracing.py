@@ -269,12 +269,12 @@ def _known(values: dict[names.Attribute, Value | None]) -> dict[str, Value]:
 
 
 def _function(step: Step) -> str:
-    return f"{step.function.__module__}.{step.function.__qualname__}" if step.function else step.kind.value
+    return f"{step.code.__module__}.{step.code.__qualname__}" if step.code else step.kind.value
 
 
 def _file(step: Step) -> str | None:
     """The step's file from its top package on, wherever that is installed."""
-    file = step.sql or (Path(step.function.__code__.co_filename) if step.function else None)
+    file = step.sql or (Path(step.code.__code__.co_filename) if step.code else None)
     if file is None:
         return None
     packages = [parent for parent in file.parents if (parent / "__init__.py").exists()]

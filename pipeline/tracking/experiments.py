@@ -88,7 +88,9 @@ class ExperimentsHook:
             finally:
                 # A run that is still going on was torn down in a way that nobody foresaw; there is nothing true to say of it yet.
                 if run.state is not State.RUNNING:
-                    _deliver(worker, [(run.bundle, run_record(run, self._settings, self._lake_root)), *self._lost.take()])
+                    records = [(run.bundle, run_record(run, self._settings, self._lake_root)), *self._lost.take()]
+                    # Whoever ended the run waits for it, and may not wait long before killing it.
+                    _deliver(worker, records, briefly=run.state is State.ABORTED)
 
     @contextmanager
     def step(self, run: Run, step: StepRun) -> Iterator[None]:  # noqa: ARG002 - the seam hands over both
@@ -96,8 +98,8 @@ class ExperimentsHook:
         yield
 
 
-def _deliver(worker: Worker, records: list[tuple[Path, RunRecord]]) -> None:
-    answer = worker.ask([record for _, record in records])
+def _deliver(worker: Worker, records: list[tuple[Path, RunRecord]], *, briefly: bool = False) -> None:
+    answer = worker.ask([record for _, record in records], briefly=briefly)
     for place, (bundle, _) in enumerate(records):
         _write_delivery(bundle, _entry(worker.target, answer, place))
     if answer["refusal"]:

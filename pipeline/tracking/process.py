@@ -92,15 +92,16 @@ class Worker:
             start_new_session=True,
         )
 
-    def ask(self, records: list[RunRecord]) -> Answer:
-        """Hand over the records and wait for the answer, at most as long as the target says."""
+    def ask(self, records: list[RunRecord], *, briefly: bool = False) -> Answer:
+        """Hand over the records and wait for the answer, at most as long as the target says; `briefly`: as long as for a remote one."""
+        seconds = min(self.target.seconds, REMOTE_SECONDS) if briefly else self.target.seconds
         if self._process is None:
             return _silence(self._unstarted)
         order: Order = {"records": records}
         try:
-            output, _ = self._process.communicate(json.dumps(order).encode(), timeout=self.target.seconds)
+            output, _ = self._process.communicate(json.dumps(order).encode(), timeout=seconds)
         except subprocess.TimeoutExpired:
-            return _silence(f"no answer within {self.target.seconds:g} s")
+            return _silence(f"no answer within {seconds:g} s")
         try:
             answer: Answer = json.loads(output)
         except ValueError:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from pipeline.records import Code, Estimate, ModelCard, Run, State
+from pipeline.settings import mask
 from pipeline.tracking.linear_model import FORMAT
 
 if TYPE_CHECKING:
@@ -192,11 +193,11 @@ def _links(run_id: str, settings: Settings) -> str:
 
 
 def _report(run_id: str, settings: Settings) -> str:
-    return f"{settings.report_url.rstrip('/')}/{run_id}/report.html"
+    return f"{mask(settings.report_url).rstrip('/')}/{run_id}/report.html"
 
 
 def _trace(run_id: str, settings: Settings) -> str:
-    return f"{settings.trace_url.rstrip('/')}/trace/{_trace_id(run_id)}"
+    return f"{mask(settings.trace_url).rstrip('/')}/trace/{_trace_id(run_id)}"
 
 
 def _trace_id(run_id: str) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,15 +54,10 @@ def go(**options: Any) -> Run:
     return api.run(**{"tracking": "off", "log_level": "error", **options})
 
 
-def tree(root: Path | str) -> dict[str, bytes]:
-    """Every file below a folder, with its content."""
-    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(Path(root).rglob("*")) if path.is_file()}
-
-
-def lake_now() -> dict[str, tuple[bytes, int]]:
-    """Every file of the lake with its content and the time of its last change; the lock is none of its data."""
+def lake_now() -> dict[str, tuple[str, int]]:
+    """The sha256 and the time of the last change of every file of the lake; the lock is none of its data."""
     files = (path for path in sorted(Path("lake").rglob("*")) if path.is_file() and path.name != ".lock")
-    return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+    return {str(path): (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns) for path in files}
 
 
 def manifest(run: Run) -> dict[str, Any]:
@@ -77,8 +74,6 @@ def by_subject(keep: Callable[[str], bool], source: str) -> Rows:
 
 def root_without_its_rights() -> tuple[str, ...] | None:
     """What to put before a command so that permissions hold for it: nothing, or, for root, a way to give up its rights; None when there is none."""
-    import shutil
-
     if os.geteuid() != 0:
         return ()
     return ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if shutil.which("setpriv") else None

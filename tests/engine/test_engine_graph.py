@@ -78,3 +78,9 @@ def test_a_missing_sql_file_is_refused(declare: Callable[..., Pipeline], tmp_pat
 def test_estimates_need_a_contract(declare: Callable[..., Pipeline]) -> None:
     with pytest.raises(DeclarationError, match="'gold/models' has no contract"):
         declare(step("a", "", "silver/a"), contracts="silver/a", estimates="gold/models")
+
+
+def test_an_sql_file_in_another_encoding_is_refused(declare: Callable[..., Pipeline], tmp_path: Path) -> None:
+    (tmp_path / "a.sql").write_bytes("SELECT 'é'".encode("latin-1"))
+    with pytest.raises(DeclarationError, match=r"a.sql is not UTF-8 \(byte 9\)"):
+        declare(sql_step("a", tmp_path / "a.sql", inputs=[], output="silver/a", description="x"), contracts="silver/a")

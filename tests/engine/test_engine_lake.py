@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import uuid
@@ -151,11 +152,33 @@ def test_current_json_that_is_not_json_is_a_clear_error(lake: Lake) -> None:
         lake.current()
 
 
+def test_a_version_whose_folder_is_gone_is_a_clear_error(lake: Lake) -> None:
+    publish(lake, RUN, silver__a=b"one")
+    shutil.rmtree(lake.files("silver/a")[0].parent)
+    with pytest.raises(LakeError, match="can't read the lake"):
+        lake.files("silver/a")
+
+
 def test_a_dataset_that_is_not_there_is_named_with_those_that_are(lake: Lake) -> None:
     publish(lake, RUN, silver__a=b"one")
     with pytest.raises(UsageError) as caught:
         lake.files("silver/b")
     assert "silver/a" in caught.value.hint
+
+
+def test_publishing_that_breaks_off_puts_what_it_moved_back_whole(lake: Lake) -> None:
+    with lake.lock(RUN), lake.staging(RUN) as staging:
+        staged = {}
+        for name in ("silver/a", "silver/b"):
+            (staging / name).mkdir(parents=True)
+            (staging / name / "part-0000.parquet").write_bytes(b"one")
+            staged[name] = (lake.seal(name, staging / name, rows=1), staging / name)
+        (lake.root / "silver").mkdir()
+        (lake.root / "silver" / "b").write_bytes(b"in the way")
+        with pytest.raises(LakeError):
+            lake.publish(RUN, staged, now_ns=0)
+        assert list((lake.root / "silver" / "a").iterdir()) == []
+        assert (staging / "silver/a" / "part-0000.parquet").read_bytes() == b"one"
 
 
 def test_publishing_that_breaks_off_leaves_no_file_behind(lake: Lake) -> None:
@@ -169,3 +192,28 @@ def test_publishing_that_breaks_off_leaves_no_file_behind(lake: Lake) -> None:
         with pytest.raises(LakeError):
             lake.publish(NEXT, {"silver/a": made, "silver/b": lost}, now_ns=0)
     assert {**tree(lake.root), ".lock": None} == {**before, ".lock": None}
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"datasets": []}', '{"datasets": {"silver/a": {}}}'])
+def test_current_json_that_is_something_else_is_a_clear_error(lake: Lake, content: str) -> None:
+    lake.root.mkdir()
+    (lake.root / "current.json").write_text(content)
+    with pytest.raises(LakeError, match="does not say which version") as raised:
+        lake.current()
+    assert "restore it" in raised.value.hint
+
+
+def test_a_version_that_lost_a_file_is_published_again(lake: Lake) -> None:
+    publish(lake, RUN, silver__a=b"one", silver__b=b"two")
+    lake.files("silver/a")[0].unlink()
+    again = publish(lake, NEXT, silver__a=b"one", silver__b=b"two")
+    assert (again["silver/a"].changed, again["silver/b"].changed) == (True, False)
+    assert [path.read_bytes() for path in lake.files("silver/a")] == [b"one"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"run_id": "x"}', "null"])
+def test_a_lake_is_busy_whatever_its_holder_wrote(lake: Lake, content: str) -> None:
+    with lake.lock(RUN):
+        (lake.root / ".lock").write_text(content)
+        with pytest.raises(LakeBusyError, match="another run writes"), lake.lock(NEXT):
+            pass

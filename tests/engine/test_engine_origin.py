@@ -55,7 +55,7 @@ def test_a_remote_is_shown_as_a_browser_opens_it_without_its_secret(work_tree: P
 
 
 def test_the_command_is_shown_without_folders_and_passwords() -> None:
-    shown = origin.process(["run", "--input", "/home/ann/study/data", "--lake", "s3://me:secret@bucket/x"]).command
+    shown = origin.process(["/home/ann/study/.venv/bin/pipeline", "run", "--input", "/home/ann/study/data", "--lake", "s3://me:secret@bucket/x"]).command
     assert shown == "pipeline run --input …/data --lake s3://**********@bucket/x"
 
 
@@ -63,3 +63,11 @@ def test_a_lineage_parent_is_taken_apart_from_the_right() -> None:
     caller = origin.caller(load({"OPENLINEAGE_PARENT_ID": "my/name/space/daily.load/0190-x"}))
     assert caller.openlineage_parent == ("my/name/space", "daily.load", "0190-x")
     assert origin.caller(load({"OPENLINEAGE_PARENT_ID": "nonsense"})).openlineage_parent is None
+
+
+def test_a_git_hook_that_starts_the_run_does_not_lend_its_repository(
+    work_tree: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.setenv("GIT_DIR", str(work_tree / ".git"))
+    assert origin.code(elsewhere).commit is None

@@ -1,7 +1,9 @@
 """Whole runs of a small pipeline, in this process: states, gate, publishing."""
 
+import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,9 @@ import pytest
 
 from pipeline import api
 from pipeline.engine.lake import Lake
-from pipeline.engine.runner import exit_code
-from pipeline.records import Gate, Outcome, Run, State
+from pipeline.engine.runner import Order, execute, exit_code
+from pipeline.records import Gate, Outcome, Run, State, StepRun
+from pipeline.settings import load
 from pipeline.telemetry import bundle
 from tests.engine.engine_support import tree, write_source
 
@@ -124,6 +127,102 @@ def test_a_busy_lake_leaves_a_failed_bundle_and_exit_code_4(go: Go, app: Path) -
     assert run.failure.type == "lake_busy"
 
 
+def test_what_nobody_foresaw_about_the_input_is_a_failed_run_too(go: Go, app: Path) -> None:
+    run = go(input=Path("x" * 5000))  # longer than a name may be
+    assert (run.state, exit_code(run)) == (State.FAILED, 1)
+    assert bundle.read(run.bundle).manifest["failure"]["exception"] == "OSError"
+    assert not (app / "lake").exists()
+
+
+def test_what_was_published_is_on_record_before_the_hooks_end(go: Go, app: Path) -> None:
+    seen: list[dict[str, Any]] = []
+
+    class Slow:
+        signal = "slow"
+
+        @contextmanager
+        def run(self, run: Run) -> Iterator[None]:
+            yield
+            seen.append(json.loads((run.bundle / "manifest.json").read_text()))
+
+        @contextmanager
+        def step(self, run: Run, step: StepRun) -> Iterator[None]:
+            yield
+
+    go()  # loads the app
+    execute(sys.modules["small_app"].PIPELINE, load(tracking="off"), Order(hooks=[Slow()]))
+    [record] = seen
+    assert (record["state"], record["gate"]) == ("RUNNING", "GREEN")
+    assert [output["published"] for output in record["outputs"]] == [True] * 5
+
+
 def test_telemetry_off_leaves_the_manifest_and_no_signal(go: Go) -> None:
     run = go(telemetry="off")
     assert {path.name for path in run.bundle.iterdir()} == {"manifest.json", "checks.json", "delivery.json", "report.html"}
+
+
+def rewrite(app: Path, body: str) -> None:
+    """Give step `total` another body."""
+    text = (app / "small_app.py").read_text()
+    before, _, rest = text.partition("def total(features):")
+    (app / "small_app.py").write_text(f"{before}def total(features):\n    {body}\n\ndef words{rest.partition('def words')[2]}")
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("import pandas as pd; return pd.DataFrame({'week': [1, 2.5], 'total': [1.0, 2.0]})", "a value of gold/total, column week, is no integer"),
+        ("import pandas as pd; return pd.DataFrame({'week': ['P1', 'P2'], 'total': [1.0, 2.0]})", "a value of gold/total, column week, is no integer"),
+        ("import pandas as pd; return pd.DataFrame({'week': [1], 'total': ['much']})", "a value of gold/total, column total, is no number"),
+        ("raise SystemExit(0)", "step total raised SystemExit, which is for ending a process"),
+        ("raise MemoryError", "MemoryError"),
+    ],
+)
+def test_a_step_that_does_not_return_its_table_fails_with_its_name_and_a_state(go: Go, app: Path, body: str, words: str) -> None:
+    rewrite(app, body)
+    run = go()
+    assert run.failure
+    assert (run.state, exit_code(run), run.failure.type, run.failure.step) == (State.FAILED, 1, "step", "total")
+    assert words in run.failure.message
+    assert bundle.find(app / "runs", "last").state is State.FAILED
+
+
+def test_whole_numbers_are_integers_whatever_a_frame_calls_them(go: Go, app: Path) -> None:
+    rewrite(app, "import pandas as pd; return pd.DataFrame({'week': [1.0, None, 2**60], 'total': [1.0, 2.0, 3.0]}).astype({'week': 'object'})")
+    assert go().state is State.COMPLETED
+    assert sorted(api.read("gold/total")["week"].dropna().tolist()) == [1, 2**60]
+
+
+def test_too_little_memory_is_told_with_the_setting(go: Go) -> None:
+    failure = go(memory_limit="1KB").failure
+    assert failure
+    assert "needs more memory than PIPELINE_MEMORY_LIMIT, which is 1KB" in failure.message
+
+
+def test_a_lake_that_can_not_be_published_to_is_told_before_the_first_step(go: Go, app: Path) -> None:
+    (app / "lake").mkdir()
+    (app / "lake" / "current.json").write_text("{}")
+    run = go()
+    assert run.failure
+    assert (run.failure.type, run.steps) == ("lake", [])
+
+
+def test_two_runs_at_once_in_one_process_keep_their_facts_apart(go: Go, app: Path) -> None:
+    import threading
+
+    done: dict[str, Run] = {}
+    threads = [threading.Thread(target=lambda lake=lake: done.update({lake: go(lake=lake)})) for lake in ("one", "two")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for run in done.values():
+        records = [
+            record
+            for line in (run.bundle / "logs.jsonl").read_text().splitlines()
+            for resource in json.loads(line)["resourceLogs"]
+            for scope in resource["scopeLogs"]
+            for record in scope["logRecords"]
+        ]
+        assert {record["traceId"] for record in records} == {run.id.hex}
+        assert sum(record["eventName"] == "step.finished" for record in records) == 5

@@ -84,6 +84,13 @@ def test_all_bad_cells_of_a_row_are_named(tmp_path: Path) -> None:
     assert landed(tmp_path, "subject_id,date,week,weight_kg\nA,x,y,z\n") == [("A", None, None, None, ["date", "week", "weight_kg"])]
 
 
+def test_messages_do_not_say_the_way_to_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "ann" / "data").mkdir(parents=True)
+    for name in ("data", "gone"):
+        with pytest.raises(InputError, match=f" …/{name}"):
+            sources.inspect(tmp_path / "ann" / name, [contract()])
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -103,6 +110,9 @@ def test_all_bad_cells_of_a_row_are_named(tmp_path: Path) -> None:
         (b'subject_id,date,week,weight_kg\r\n"C\n",2026-01-05,1,70\r\nD,2026-01-05,1,70\n', "line 4: the lines don't all end in CRLF"),
         (b"subject_id,date,week,weight_kg\nC,2026-01-05,1,70\rD,2026-01-05,1,70\n", "line 2: the lines don't all end in LF"),
         (b"subject_id,date,week,weight_kg\n" + b"C" * 3_000_000 + b",2026-01-05,1,70\n", "line 2: the record is too long"),
+        (b"\xef\xbb\xbf\r\n", "a_tidy.csv: the file is empty"),
+        (b'"' + b"x" * 200_000 + b"\n", "line 1: this is no header"),
+        (b"subject_id,date,week,weight_kg\n" + b"C" * 200_000 + b",2026-01-05,1,70\nD,2026-01-05\n", "line 3: 2 fields where the header has 4"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused_with_its_line(tmp_path: Path, content: bytes, words: str) -> None:
@@ -148,3 +158,10 @@ def test_any_text_survives_reading(tmp_path_factory: pytest.TempPathFactory, tex
     cell = text.replace('"', '""')
     rows = landed(folder, f'subject_id,date,week,weight_kg\n"{cell}",2026-01-05,1,70\n')
     assert rows == [(text or None, "2026-01-05", 1, 70.0, None)]
+
+
+def test_a_name_that_is_no_unicode_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is not UTF-8") as raised:
+        sources._check_name(tmp_path / "caf\udce9" / "a.csv")
+    assert "rename" in raised.value.hint
+    str(raised.value).encode()

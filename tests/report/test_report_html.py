@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import RunNotFoundError
+from pipeline.errors import LakeError, RunNotFoundError
 from pipeline.records import Failure, Gate, Outcome, Run, State
 from pipeline.report.html import write_report
 from tests.report.report_support import LogLine, log_json, write_bundle
@@ -214,6 +214,14 @@ def test_the_page_says_what_a_reader_looks_for(make_bundle: MakeBundle) -> None:
         "601 = 600 + 1",
         "singular fit",
         "An association, not a cause",
-        "make obs.up",
+        "need servers at those addresses",
     ):
         assert words in text, words
+
+
+def test_a_report_that_can_not_be_written_is_a_clear_error(make_bundle: MakeBundle) -> None:
+    bundle = make_bundle()
+    (bundle / "report.html").unlink(missing_ok=True)
+    (bundle / "report.html").mkdir()
+    with pytest.raises(LakeError, match=r"report.html can't be written: Is a directory"):
+        write_report(bundle)

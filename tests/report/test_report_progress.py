@@ -19,3 +19,14 @@ def test_a_step_that_takes_time_is_shown_with_its_rows_and_leaves_nothing_behind
     lines = shown.getvalue().split(CLEAR)
     assert any(line.startswith(f"  {len(run.steps)}/{len(run.steps_planned)} {step.step.name}, 1,234 rows in, ") for line in lines)
     assert lines[-1] == ""
+
+
+class Gone(io.StringIO):
+    def write(self, text: str) -> int:
+        raise OSError(5, "Input/output error")
+
+
+def test_a_terminal_that_is_gone_is_no_trouble(tmp_path: Path) -> None:
+    run = example_run(tmp_path)
+    with ProgressHook(Gone()).run(run):
+        pass

@@ -116,9 +116,10 @@ def test_a_sentence_begins_with_a_capital_unless_it_begins_with_a_name() -> None
     assert [words.upfirst(text) for text in ("input/fiber: no file", "weight_kg is odd", "")] == ["input/fiber: no file", "weight_kg is odd", ""]
 
 
-def test_the_gates_own_count_is_not_told_twice(make_run: MakeRun) -> None:
+@pytest.mark.parametrize("prefix", ["", "RED: "])
+def test_the_gates_own_count_is_not_told_twice(prefix: str, make_run: MakeRun) -> None:
     run = make_run(gate=Gate.RED)
-    run.failure = Failure(type="gate", message="RED: 52 checks, 1 error: silver/x: no two rows share week (14 rows not so)")
+    run.failure = Failure(type="gate", message=f"{prefix}52 checks, 1 error: silver/x: no two rows share week (14 rows not so)")
     assert words.problem(facts_of(run)) == "silver/x: no two rows share week (14 rows not so)"
 
 

@@ -151,7 +151,7 @@ def modeling_dataset(trajectories, features):
     for flag, name in (("high_fiber_week", "fiber_g_week"), ("high_calorie_week", "calories_week")):
         middle = median(row[name] for row in joined) if joined else 0
         for row in joined:
-            row[flag] = int(row[name] > middle)
+            row[flag] = int(row[name] - middle > 1e-12 * abs(middle))  # the last bit of a sum doesn't make it greater
     return [row for row in joined if row["delta_kg_next"] is not None]
 
 

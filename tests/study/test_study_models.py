@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import optimize, stats
+from scipy import stats
 from statsmodels.datasets import grunfeld
 from statsmodels.regression.linear_model import OLS
 from statsmodels.regression.mixed_linear_model import MixedLM
@@ -21,6 +21,7 @@ from pipeline.study.inference import fit_least_squares
 from pipeline.study.mixed import fit_random_intercept, is_optimum, maximise, moments_of, profile
 from pipeline.study.models import MODELS, MODELS_LINEAGE, OUTCOME, REGRESSORS, fit_models
 from pipeline.study.observations import standardise
+from tests.study.models_reference import arrays, crv1, dense_reml
 
 NUMBERS = ["estimate", "std_error", "statistic", "p_value", "ci_low", "ci_high"]
 COLUMNS = ["model", "term", *NUMBERS, "n_obs", "n_subjects", "r_squared", "converged", "singular", "note"]
@@ -63,44 +64,6 @@ def fitted(frame, model):
     """The model's rows by term."""
     estimates = fit_models(FrameTable(frame))
     return estimates[estimates.model == model].set_index("term")
-
-
-def crv1(design, outcome, groups, counted):
-    """Coefficients and CRV1 covariance, straight from the formula."""
-    bread = np.linalg.inv(design.T @ design)
-    coefficients = bread @ design.T @ outcome
-    residuals = outcome - design @ coefficients
-    scores = [design[groups == group].T @ residuals[groups == group] for group in np.unique(groups)]
-    meat = sum(np.outer(score, score) for score in scores)
-    n, g = len(outcome), len(scores)
-    return coefficients, bread @ meat @ bread * g / (g - 1) * (n - 1) / (n - counted)
-
-
-def dense_reml(design, outcome, groups):
-    """Random-intercept REML by general optimisation over (n, n) covariance matrices: coefficients, errors, variances."""
-    same = (groups[:, None] == groups[None, :]).astype(float)
-    n, k = design.shape
-
-    def solve(logarithm):
-        inverse = np.linalg.inv(np.eye(n) + np.exp(logarithm) * same)
-        information = design.T @ inverse @ design
-        coefficients = np.linalg.solve(information, design.T @ inverse @ outcome)
-        residuals = outcome - design @ coefficients
-        return coefficients, information, residuals @ inverse @ residuals / (n - k), -np.linalg.slogdet(inverse)[1]
-
-    def deviance(logarithm):
-        _, information, variance, log_determinant = solve(logarithm)
-        return (n - k) * np.log(variance) + log_determinant + np.linalg.slogdet(information)[1]
-
-    best = optimize.minimize_scalar(deviance, bounds=(-12, 6), method="bounded", options={"xatol": 1e-10}).x
-    coefficients, information, variance, _ = solve(best)
-    return coefficients, np.sqrt(np.diag(np.linalg.inv(information)) * variance), np.array([np.exp(best), 1.0]) * variance
-
-
-def arrays(frame, *, intercept=True):
-    regressors = frame[list(REGRESSORS)].to_numpy(float)
-    design = np.column_stack([np.ones(len(frame)), regressors]) if intercept else regressors
-    return design, frame[OUTCOME].to_numpy(float), frame.subject_id.to_numpy()
 
 
 # ------------------------------------------------------------------------------------------------ least squares

@@ -174,6 +174,15 @@ def test_the_modeling_dataset_is_as_defined_whatever_overlaps(lake, weight, nutr
     assert_silver_is_as_defined(lake.fill(tables, PHRASES).make(), tables)
 
 
+def test_weeks_with_the_same_total_from_other_days_are_both_at_the_median(lake):
+    days = [FIRST_DAY + timedelta(days=place) for place in range(2)]
+    weight = [{"subject_id": subject, "date": day, "week": 1, "weight_kg": 70.0} for subject in "ab" for day in days]
+    totals = [("a", days[0], 0.1), ("a", days[1], 0.2), ("b", days[0], 0.3)]  # 0.1 + 0.2 > 0.3 in floating point
+    fiber = [{"subject_id": subject, "date": day, "week": 1, "total_calories": total, "total_fiber_g": total} for subject, day, total in totals]
+    lake.fill({"weight": numbered(weight), "nutrition": [], "fiber": numbered(fiber)}, PHRASES).make()
+    assert [(row["high_fiber_week"], row["high_calorie_week"]) for row in lake.rows("modeling_dataset")] == [(0, 0), (0, 0)]
+
+
 # ------------------------------------------------------------------------------------------------------------ phrases
 
 

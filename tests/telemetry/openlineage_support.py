@@ -37,7 +37,7 @@ class Specification:
         schemas = {path.stem: json.loads(path.read_text()) for path in sorted([*(folder / "facets").glob("*.json"), folder / "OpenLineage.json"])}
         self._registry: Registry[Any] = Registry().with_resources([(schema["$id"], Resource.from_contents(schema)) for schema in schemas.values()])
         self._facets = {
-            (key, next(end for end in ENDS if stem.endswith(end))): schema["$id"]
+            (key, next(end for end in ENDS if stem.endswith(end))): self._validator(schema["$id"])
             for stem, schema in schemas.items()
             if stem != "OpenLineage"
             for key in schema.get("properties", {})
@@ -60,7 +60,7 @@ class Specification:
                 self._ours.validate(facet)
                 continue
             assert (key, place) in self._facets, f"{key} is not a core facet of {place}"
-            self._validator(self._facets[key, place]).validate({key: facet})
+            self._facets[key, place].validate({key: facet})
         return {key for _, key, _ in facets_of(event)}
 
     def _validator(self, reference: str) -> jsonschema.Draft202012Validator:

@@ -30,11 +30,11 @@ def test_other_users_can_read_a_bundle_whatever_the_umask(runs: Path):
     try:
         path = bundle.create(runs, identity.new_id())
         bundle.write_json(path / "a.json", {})
-        with bundle.open_for_append(path / "a.jsonl"):
-            pass
+        with bundle.open_for_append(path / "a.jsonl"), bundle.alive(path):
+            lock = mode(path / bundle.LOCK)
     finally:
         os.umask(before)
-    assert [mode(path), mode(path / "a.json"), mode(path / "a.jsonl")] == [0o755, 0o644, 0o644]
+    assert [mode(runs), mode(path), mode(path / "a.json"), mode(path / "a.jsonl"), lock] == [0o755, 0o755, 0o644, 0o644, 0o644]
 
 
 def test_a_runs_folder_that_cannot_be_made_is_a_lake_error_with_a_hint(tmp_path: Path):
@@ -101,6 +101,15 @@ def test_a_run_is_alive_while_it_holds_its_lock_and_takes_the_file_away(run: Run
         assert bundle.is_alive(run.bundle)
     assert not bundle.is_alive(run.bundle)
     assert not (run.bundle / bundle.LOCK).exists()
+
+
+def test_the_lock_file_stays_for_a_reaper_when_the_last_manifest_could_not_be_written(runs: Path):
+    run = stored(runs, State.RUNNING)
+    with bundle.alive(run.bundle):
+        pass
+    assert not bundle.is_alive(run.bundle)
+    assert bundle.read(run.bundle).state is State.LOST
+    assert (run.bundle / bundle.LOCK).exists()
 
 
 def test_two_who_ask_at_once_do_not_take_each_other_for_the_run(run: Run):
@@ -242,6 +251,12 @@ def test_the_share_counts_this_run_and_the_19_before_it_of_the_same_pipeline_and
     for number in range(50, 70):
         stored(runs, State.FAILED, number=number)
     assert bundle.success_share_20(this) == pytest.approx(1 / 20)
+
+
+def test_a_bundle_of_something_else_does_not_count(runs: Path):
+    foreign = stored(runs, number=1).bundle / bundle.MANIFEST
+    foreign.write_text(json.dumps({"format": 1, "state": "FAILED"}))
+    assert bundle.success_share_20(stored(runs, number=2)) == 1.0
 
 
 def test_a_running_run_does_not_count_and_a_lost_one_does(runs: Path):

@@ -197,7 +197,7 @@ def test_a_log_that_fails_too_is_counted(run: Run):
 
 def test_the_failure_is_told_in_the_log_unless_another_way_is_given(run: Run, capsys: pytest.CaptureFixture[str]):
     go(run, Hooks([Bad("step left")]))
-    assert capsys.readouterr().err.count("bad of this run are incomplete: OSError: step left; the run goes on") == 1
+    assert capsys.readouterr().err.count("gaps in the bad of this run: OSError: step left; the run goes on") == 1
 
 
 def test_a_forked_child_that_falls_out_of_a_step_leaves_the_hooks_alone(run: Run, told: Told):

@@ -114,6 +114,15 @@ def test_a_bundle_without_a_file_of_lineage_is_closed_too(killed: Run) -> None:
     assert dataset(told[1], "input/weight")["facets"]["documentation"]["description"] == "The scale's file."
 
 
+def test_a_run_whose_telemetry_was_off_gets_no_lineage(killed: Run) -> None:
+    (killed.bundle / FILE).unlink()
+    manifest = json.loads((killed.bundle / bundle.MANIFEST).read_text())
+    manifest["settings"] |= {"PIPELINE_TELEMETRY": "off"}
+    bundle.write_json(killed.bundle / bundle.MANIFEST, manifest)
+    close(killed.bundle, killed.started_ns, "gone")
+    assert not (killed.bundle / FILE).exists()
+
+
 def test_what_is_made_up_stands_in_the_namespace_of_the_killed_run(killed: Run) -> None:
     (killed.bundle / FILE).unlink()
     manifest = json.loads((killed.bundle / bundle.MANIFEST).read_text())

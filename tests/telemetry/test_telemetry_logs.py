@@ -388,7 +388,7 @@ def test_a_hook_that_failed_is_told_as_an_event(run: Run):
         logs.telemetry_failed(run, "lineage", OSError(28, "No space left on device"))
     (record,) = [record for record in written(run.bundle) if record.get("eventName") == "telemetry.failed"]
     assert record["attributes"]["goldtrace.telemetry.signal"] == "lineage"
-    assert body(record) == "lineage of this run are incomplete: OSError: [Errno 28] No space left on device; the run goes on"
+    assert body(record) == "gaps in the lineage of this run: OSError: [Errno 28] No space left on device; the run goes on"
 
 
 def test_a_long_stack_trace_is_cut(run: Run, monkeypatch: pytest.MonkeyPatch):

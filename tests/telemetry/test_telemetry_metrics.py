@@ -145,6 +145,22 @@ def test_in_is_out_and_quarantined_for_ingested_data_and_labels_are_bounded(stat
         assert str(run.id) not in json.dumps(dict(labels))
 
 
+def test_a_quarantine_has_no_time_of_publishing_as_it_would_look_stale(run: Run):
+    published = set(run.published)
+    run.published["quarantine/bronze/weight"] = next(iter(run.published.values()))
+    told = {labels["dataset"] for metric, _, labels, _ in samples(run) if metric is names.DATASET_PUBLISHED}
+    assert told == published != set()
+
+
+def test_rows_set_aside_are_counted_for_the_dataset_that_lost_them_alone(run: Run):
+    step = run.steps[0]
+    (name, version), *_ = step.outputs.items()
+    step.outputs["bronze/other"] = replace(version, dataset="bronze/other")
+    step.rows_quarantined = {name: 2, "bronze/other": 3}
+    aside = {labels["dataset"]: value for metric, value, labels, _ in samples(run) if metric is names.DATASET_ROWS and labels["flow"] == "quarantined"}
+    assert (aside[name], aside["bronze/other"]) == (2, 3)
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a device that is always full")
 def test_metrics_that_cannot_be_written_are_counted(run: Run):
     (run.bundle / bundle.METRICS).symlink_to("/dev/full")

@@ -299,3 +299,8 @@ def test_a_file_or_model_that_the_run_came_to_know_is_known(tmp_path: Path):
     run = example_run(tmp_path)
     run.steps[0].inputs = [replace(run.steps[0].inputs[0], file="tidy scale (1).csv")]
     assert privacy.scrub("of tidy scale (1).csv: ols", Known.of(run)) == "of tidy scale (1).csv: ols"
+
+
+def test_an_exception_without_words_is_told_by_its_name():
+    assert privacy.message(MemoryError()) == "MemoryError"
+    assert privacy.message(RuntimeError("failed with SystemExit")) == "failed with SystemExit"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import logging
 import os
 import threading
@@ -45,6 +46,26 @@ def test_it_ended_with_its_last_sign_of_life(runs: Path):
     assert (found.manifest["ended_at"], found.manifest["seconds"]) == (iso(last), 5.0)
 
 
+def test_what_it_had_published_is_not_denied(runs: Path):
+    run = dead(runs)
+    record = json.loads((run.bundle / bundle.MANIFEST).read_text())
+    record["outputs"] = [{**output, "published": True} for output in record["outputs"]]
+    bundle.write_json(run.bundle / bundle.MANIFEST, record)
+    (found,) = reaper.reap(runs)
+    assert record["outputs"]
+    assert found.manifest["failure"]["hint"] == reaper.HINT_PUBLISHED
+
+
+def test_a_manifest_that_is_not_whole_is_told_and_keeps_nothing_from_being_closed(runs: Path, caplog: pytest.LogCaptureFixture):
+    broken, good = dead(runs, number=2), dead(runs)
+    record = json.loads((broken.bundle / bundle.MANIFEST).read_text())
+    del record["steps"]
+    bundle.write_json(broken.bundle / bundle.MANIFEST, record)
+    with caplog.at_level(logging.WARNING):
+        assert [found.id for found in reaper.reap(runs)] == [str(good.id)]
+    assert "can't be closed" in caplog.text
+
+
 def test_reaping_again_changes_nothing(runs: Path):
     run = dead(runs)
     reaper.reap(runs)
@@ -59,7 +80,7 @@ def test_living_and_finished_runs_and_newer_ones_are_left_alone(runs: Path):
     newer = dead(runs, number=3)
     with bundle.alive(living.bundle):
         assert reaper.reap(runs, before=newer.id) == []
-    assert [found.id for found in reaper.reap(runs)] == [str(newer.id)]
+        assert [found.id for found in reaper.reap(runs)] == [str(newer.id)]
 
 
 def test_a_run_that_ended_and_then_died_stays_as_it_was(runs: Path):

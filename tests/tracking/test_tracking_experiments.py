@@ -147,6 +147,13 @@ def test_a_hanging_worker_is_killed_at_the_deadline(tmp_path: Path) -> None:
     assert is_gone(worker.pid)
 
 
+def test_an_aborted_run_waits_two_seconds_at_most(tmp_path: Path) -> None:
+    with taking_at_most(4), Worker(Target(uri=f"sqlite:///{tmp_path}/mlflow.db", seconds=60)) as worker:
+        os.kill(worker.pid, signal.SIGSTOP)
+        refusal = worker.ask([], briefly=True)["refusal"]
+    assert refusal["message"] == "no answer within 2 s"
+
+
 def test_a_worker_that_was_killed_is_told_by_how_it_ended(tmp_path: Path) -> None:
     with Worker(Target(uri=f"sqlite:///{tmp_path}/mlflow.db", seconds=5)) as worker:
         os.kill(worker.pid, signal.SIGKILL)

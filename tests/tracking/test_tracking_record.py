@@ -52,6 +52,11 @@ def test_a_runs_tags_lead_to_its_report_and_trace(settings: Settings, tmp_path: 
     assert tags["mlflow.source.git.commit"] == run.code.commit
 
 
+def test_a_password_in_an_address_is_masked(settings_for: Callable[..., Settings], tmp_path: Path) -> None:
+    secret = settings_for(tmp_path / "runs", report_url="https://ann:SECRET@reports.example.org", trace_url="https://ann:SECRET@traces.example.org")
+    assert "SECRET" not in json.dumps(run_record(example_run(tmp_path / "run"), secret, tmp_path))
+
+
 @pytest.mark.parametrize(("state", "status"), [(State.COMPLETED, "FINISHED"), (State.FAILED, "FAILED"), (State.ABORTED, "KILLED"), (State.LOST, "KILLED")])
 def test_how_a_run_ended_is_told_in_mlflows_words(state: State, status: str, settings: Settings, tmp_path: Path) -> None:
     record = run_record(example_run(tmp_path / "run", state), settings, tmp_path)

@@ -117,8 +117,9 @@ SELECT
     joined.nuts_week,
     joined.food_variety_categories,
     joined.food_entries_week,
-    CAST(joined.fiber_g_week > medians.fiber_g_week AS BIGINT) AS high_fiber_week,
-    CAST(joined.calories_week > medians.calories_week AS BIGINT) AS high_calorie_week
+    -- Above by more than rounding: weeks that add up to the same total from other days can differ in the last bit.
+    CAST(joined.fiber_g_week - medians.fiber_g_week > 1e-12 * abs(medians.fiber_g_week) AS BIGINT) AS high_fiber_week,
+    CAST(joined.calories_week - medians.calories_week > 1e-12 * abs(medians.calories_week) AS BIGINT) AS high_calorie_week
 FROM joined
 CROSS JOIN medians
 WHERE joined.delta_kg_next IS NOT NULL
