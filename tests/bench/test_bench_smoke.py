@@ -11,6 +11,8 @@ import pytest
 from bench.bundles import FRAMES
 from pipeline.study import PIPELINE
 
+pytestmark = pytest.mark.slow
+
 PROGRAMS = {"floor", "transforms", "run without telemetry", "run"}
 
 

@@ -85,7 +85,13 @@ def test_a_failed_install_is_an_error_with_a_hint_and_the_next_call_starts_anew(
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
 def test_an_interrupted_install_leaves_nothing_that_looks_done(project: Any, kill: signal.Signals) -> None:
     process = subprocess.Popen(
-        ["make", "setup.run"], cwd=project.folder, env=project.environment(SLOW_UV="1"), start_new_session=True, stderr=subprocess.PIPE, text=True
+        ["make", "setup.run"],
+        cwd=project.folder,
+        env=project.environment(SLOW_UV="1"),
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests that run in the background ignore it, and so would it
     )
     _wait_for(Path(f"{project.log}.waits"))
     os.killpg(process.pid, kill)
