@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -36,7 +35,6 @@ MAX_MESSAGE = 1_000
 MAX_INPUT = 20_000
 MAX_FRAMES = 40
 MAX_ITEMS = 20
-CO_HAS_DOCSTRING = 0x4000000
 
 Field = str | int | float | bool | list[str]
 
@@ -116,8 +114,8 @@ def _words_of_file(path: Path) -> frozenset[str]:
 @lru_cache(maxsize=4096)
 def _words_of_code(code: CodeType) -> frozenset[str]:
     """The words of a function's literals and identifiers, without its docstring, which may tell of data."""
-    documented = sys.version_info < (3, 13) or bool(code.co_flags & CO_HAS_DOCSTRING)
-    literals = code.co_consts[1 if documented and code.co_consts and isinstance(code.co_consts[0], str) else 0 :]
+    # Up to Python 3.13 a function's first constant is its docstring or None.
+    literals = code.co_consts[1 if code.co_consts and isinstance(code.co_consts[0], str) else 0 :]
     texts = [*_strings(literals), *code.co_names, *code.co_varnames, *code.co_freevars, code.co_name]
     return frozenset().union(*(_words(text) for text in texts))
 

@@ -21,6 +21,8 @@ from pipeline.study import PIPELINE
 from pipeline.telemetry.logs import get_logger
 from tests.end_to_end.end_support import FILES, STEPS, Rows, inputs, read
 
+pytestmark = pytest.mark.slow
+
 # In every subject id and every text; nothing of ours has it.
 MARK = "QX7"
 NUMBER = re.compile(r"\d+\.\d{5,}")

@@ -23,6 +23,8 @@ from pipeline.telemetry import bundle
 from pipeline.testing import read_lines
 from tests.end_to_end.end_support import go, manifest, root_without_its_rights
 
+pytestmark = pytest.mark.slow
+
 UNTIL = "traject"
 
 

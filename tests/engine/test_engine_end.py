@@ -36,7 +36,10 @@ def wait_for_step(app: Path, step: str) -> Path:
     raise AssertionError(f"{step} was not reached")
 
 
-@pytest.mark.parametrize(("step", "signum", "code"), [("features", signal.SIGINT, 130), ("total", signal.SIGTERM, 143), ("words", signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("step", "signum", "code"),
+    [("features", signal.SIGINT, 130), ("total", signal.SIGTERM, 143), pytest.param("words", signal.SIGHUP, 129, marks=pytest.mark.slow)],
+)
 def test_a_signal_in_a_step_aborts_the_run_and_leaves_the_lake_as_it_was(app: Path, start: Start, step: str, signum: int, code: int) -> None:
     start("run").communicate()
     before = tree(app / "lake")
@@ -68,6 +71,7 @@ def test_a_killed_run_is_lost_at_once_and_closed_by_the_next(app: Path, start: S
     assert closed["reaped_at"] >= closed["ended_at"] >= closed["started_at"]
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_one_is_busy_and_one_that_waits_completes(app: Path, start: Start) -> None:
     code = (app / "small_app.py").read_text()
     (app / "small_app.py").write_text(code.replace("def words(", "def words(*_, **__):\n    time.sleep(3)\n    return {'a.md': b''}\n\ndef unused("))

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SET_UP = ["venv --quiet", "pip sync", "pip install"]
 OTHER_PYTHON = """#!/bin/sh
 case "$*" in *--version*) echo "Python 3.9.6" ;; *) exit 1 ;; esac

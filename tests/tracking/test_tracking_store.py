@@ -9,6 +9,8 @@ from pipeline.records import State
 from pipeline.telemetry import bundle
 from pipeline.tracking.mlflow_store import sqlite_path
 
+pytestmark = pytest.mark.slow
+
 
 def test_each_run_is_one_parent_with_a_run_for_each_model(told) -> None:
     for run in (told.first, told.second):
