@@ -2,14 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from time import process_time
 
 import pytest
 
 from pipeline.engine import Table
 from pipeline.records import Step, StepKind
 from pipeline.study import PIPELINE
-from pipeline.telemetry import columns
 from pipeline.telemetry.columns import StatementLineage
 from pipeline.telemetry.step_columns import step_lineage
 from tests.telemetry.perturbation import EQUAL, GONE, MISSING, SHIFT, Laboratory, Rows, undeclared, unseen
@@ -98,11 +96,3 @@ def _function(laboratory: Laboratory, step: Step, folder: Path) -> Callable[[], 
         return [dict(row) for row in step.function(**tables).to_dict("records")]
 
     return run
-
-
-def test_all_of_the_studys_lineage_is_derived_in_a_moment() -> None:
-    columns._derived.cache_clear()
-    started = process_time()
-    for step in PIPELINE.steps:
-        step_lineage(step, PIPELINE.contracts)
-    assert process_time() - started < 1.0
