@@ -176,7 +176,7 @@ def _bind(expectation: Expectation, contract: Contract, layout: Layout) -> Rule:
         # A cell that is no value of its type is not missing: it breaks the rule about types alone.
         form = RowForm(f"({form.unexpected} AND NOT {_bad_cell(column.name)})")
         only_sql = True
-    if expectation.name == IN_SET and column and column.type == "timestamp":
+    if expectation.name == IN_SET and column and column.type in ("date", "timestamp"):
         only_sql = True  # Great Expectations takes a moment at midnight for a text on its way to pandas, which then finds none
     return Rule(
         expectation=expectation,
