@@ -49,6 +49,7 @@ FLOW: Final = Attribute("flow", "string", "`in` (read by the step that writes it
 SEVERITY: Final = Attribute("severity", "string", "`warn` or `error`")
 MODEL: Final = Attribute("model", "string", "The model's name")
 TERM: Final = Attribute("term", "string", "The coefficient's name")
+PLACE: Final = Attribute("place", "string", "The disk that is meant: of the `lake`, or of the `runs`")
 SIGNAL: Final = Attribute("signal", "string", "`traces`, `metrics`, `logs`, `lineage` or `experiments`; `bundle` is the manifest itself")
 
 # ------------------------------------------------------------------------------------------------------- metrics
@@ -61,11 +62,33 @@ LAST_RUN_GATE: Final = Metric("goldtrace.last_run.gate", "gauge", "", (), "0 gre
 LAST_RUN_SUCCESS_SHARE_20: Final = Metric(
     "goldtrace.last_run.success_share_20", "gauge", "", (), "Share of completed runs among the last 20 of the pipeline on this machine, this one included"
 )
+RUN_DUE: Final = Metric(
+    "goldtrace.run.due",
+    "gauge",
+    "s",
+    (),
+    "By when the schedule wants the next run finished, in seconds since the epoch; absent after one beside the schedule",
+)
+RUN_EVERY: Final = Metric("goldtrace.run.every", "gauge", "s", (), "Time between two runs that the schedule wants; absent after one beside the schedule")
 STEP_LAST_DURATION: Final = Metric("goldtrace.step.last_duration", "gauge", "s", ("step",), "Wall time of the step in the run")
 DATASET_ROWS: Final = Metric("goldtrace.dataset.rows", "gauge", "{row}", ("dataset", "layer", "flow"), "Rows of a table in the run, by flow")
 DATASET_BYTES: Final = Metric("goldtrace.dataset.bytes", "gauge", "By", ("dataset", "layer", "flow"), "Bytes of a dataset's files in the run, by flow")
 DATASET_PUBLISHED: Final = Metric(
     "goldtrace.dataset.published", "gauge", "s", ("dataset", "layer"), "When the run published the dataset or found it unchanged, in seconds since the epoch"
+)
+DATASET_DUE: Final = Metric(
+    "goldtrace.dataset.due",
+    "gauge",
+    "s",
+    ("dataset", "layer"),
+    "By when the schedule wants the dataset published next, in seconds since the epoch; only when published or found unchanged by a run of the schedule",
+)
+DATASET_MET: Final = Metric(
+    "goldtrace.dataset.met",
+    "gauge",
+    "s",
+    ("dataset", "layer"),
+    "The deadline that the dataset met, in seconds since the epoch; only when it was published or found unchanged no later than 2 h after it",
 )
 CHECKS: Final = Metric("goldtrace.checks", "counter", "{check}", ("dataset", "severity", "outcome"), "Checks evaluated")
 MODEL_ESTIMATE: Final = Metric("goldtrace.model.estimate", "gauge", "", ("model", "term"), "Coefficient")
@@ -73,6 +96,8 @@ MODEL_CI_LOW: Final = Metric("goldtrace.model.ci_low", "gauge", "", ("model", "t
 MODEL_CI_HIGH: Final = Metric("goldtrace.model.ci_high", "gauge", "", ("model", "term"), "Upper bound of the coefficient's 95 % confidence interval")
 MODEL_P_VALUE: Final = Metric("goldtrace.model.p_value", "gauge", "", ("model", "term"), "Two-sided p value of the coefficient")
 MODEL_CONVERGED: Final = Metric("goldtrace.model.converged", "gauge", "", ("model", "term"), "1 when the fit converged, else 0")
+DISK_FREE: Final = Metric("goldtrace.disk.free", "gauge", "By", ("place",), "Bytes left for this user on the disk, when the run ended")
+DISK_SIZE: Final = Metric("goldtrace.disk.size", "gauge", "By", ("place",), "Size of the disk")
 TELEMETRY_SECONDS: Final = Metric(
     "goldtrace.telemetry.seconds", "gauge", "s", ("signal",), "Wall time that a hook took from the run, until metrics are collected"
 )

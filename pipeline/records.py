@@ -16,6 +16,8 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any, Protocol
 
+from pipeline.clock import MACHINE, Clock
+
 JsonValue = str | int | float | bool | None | list[Any] | dict[str, Any]
 
 
@@ -364,13 +366,18 @@ class StepRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Code:
-    """What code ran: the package's version, and the commit when the pipeline's code lies in a git work tree."""
+    """What code ran: the package's version, and the commit when the pipeline's code lies in a git work tree.
+
+    `dirty` means what it means to `git describe --dirty`: a tracked file has changes. `root` is the work tree's folder on
+    this machine, which is told to nobody.
+    """
 
     version: str
     commit: str | None = None
     branch: str | None = None
     dirty: bool | None = None
     repository: str | None = None
+    root: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -407,6 +414,7 @@ class Run:
     settings: Mapping[str, str]
     libraries: Mapping[str, str]
     started_ns: int
+    clock: Clock = MACHINE
     as_of: date | None = None
     until: str | None = None
     caller: Caller = field(default_factory=Caller)

@@ -23,6 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
+from pipeline.clock import MACHINE
 from pipeline.errors import LakeBusyError, LakeError, UsageError
 from pipeline.records import DatasetVersion
 from pipeline.telemetry.bundle import fsync_folder
@@ -92,7 +93,7 @@ class Lake:
         with translated(self.address, "write"):
             made = not self.root.exists()
             handle = self._acquire(wait)
-            handle.write(json.dumps({"run_id": str(run_id), "pid": os.getpid(), "since": iso(time.time_ns())}))
+            handle.write(json.dumps({"run_id": str(run_id), "pid": os.getpid(), "since": iso(MACHINE.now_ns())}))
             handle.flush()
         try:
             yield

@@ -45,13 +45,15 @@ def code(folder: Path) -> Code:
     top = _git(folder, "rev-parse", "--show-toplevel")
     if top is None or _git(folder, "ls-files", "--error-unmatch", ".") is None:  # a package installed below somebody's repository
         return Code(version=__version__)
-    status = _git(folder, "status", "--porcelain")
+    # As `git describe --dirty` means it: a lake or a folder of runs that git does not ignore is no change of the code.
+    status = _git(folder, "status", "--porcelain", "--untracked-files=no")
     return Code(
         version=__version__,
         commit=_git(folder, "rev-parse", "--verify", "HEAD"),
         branch=_git(folder, "branch", "--show-current") or None,
         dirty=None if status is None else bool(status),
         repository=_browsable(_git(folder, "config", "--get", "remote.origin.url")),
+        root=Path(top),
     )
 
 

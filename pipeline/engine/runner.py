@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.clock import clock_at
 from pipeline.engine import duck, estimates, origin, sources
 from pipeline.engine.graph import steps_until
 from pipeline.engine.lake import Lake
@@ -41,12 +41,14 @@ class Order:
     """What is asked for.
 
     `until` a step, `as_of` a nominal date, `wait` seconds for the lake, `hooks` beside the built-in ones; `finish` is called
-    when the bundle is whole.
+    when the bundle is whole. `at`, a moment that has been, is what the run's clock shows when it begins: everything that the run
+    writes is dated by it, and the manifest says by how much.
     """
 
     until: str | None = None
     as_of: date | None = None
     wait: float = 0.0
+    at: datetime | None = None
     hooks: Sequence[Hook] = ()
     finish: Callable[[Run], None] | None = None
 
@@ -55,7 +57,7 @@ def execute(pipeline: Pipeline, settings: Settings, order: Order) -> Run:
     """Run a pipeline and leave its bundle. The returned record has the state; nothing is raised for a run that fails.
 
     Raises:
-        UsageError: `until` names no step.
+        UsageError: `until` names no step, or `at` can't be a run's time.
         LakeError: the runs folder can't be written, so that not even a bundle can be left.
     """
     steps = steps_until(pipeline, order.until)
@@ -72,6 +74,7 @@ def execute(pipeline: Pipeline, settings: Settings, order: Order) -> Run:
                 raise prepared
             with _workshop(run, settings, lake, prepared) as shop:
                 _run_steps(run, shop, hooks, signals)
+        bundle.release(run.bundle)
         # The checks first: a manifest that says how the run ended says that the bundle is whole.
         if _recorded(hooks, run, bundle.write_checks) & _recorded(hooks, run, bundle.write_manifest) and order.finish:
             order.finish(run)
@@ -90,7 +93,8 @@ def exit_code(run: Run) -> int:
 
 
 def _new_run(pipeline: Pipeline, settings: Settings, order: Order, steps: tuple[Step, ...]) -> Run:
-    run_id = identity.new_id()
+    clock = clock_at(order.at)
+    run_id = identity.new_id(clock)
     return Run(
         id=run_id,
         pipeline=pipeline,
@@ -102,7 +106,8 @@ def _new_run(pipeline: Pipeline, settings: Settings, order: Order, steps: tuple[
         process=origin.process(sys.argv),
         settings=settings.masked(),
         libraries=origin.libraries(),
-        started_ns=time.time_ns(),
+        started_ns=clock.now_ns(),
+        clock=clock,
         as_of=order.as_of,
         until=order.until,
         caller=origin.caller(settings),
@@ -115,6 +120,7 @@ def _begin_bundle(run: Run) -> None:
         bundle.write_manifest(run)
     except OSError as error:
         raise LakeError(f"{run.bundle} can't be written: {error.strerror}", hint="set PIPELINE_RUNS to a folder that can be written") from error
+    bundle.reserve(run.bundle)
 
 
 def _recorded(hooks: Hooks, run: Run, write: Callable[[Run], object]) -> bool:
@@ -160,7 +166,16 @@ def _workshop(run: Run, settings: Settings, lake: Lake, headers: Mapping[str, so
     with lake.staging(run.id) as staging:
         connection = duck.connect(settings, staging / "spill")
         try:
-            yield Workshop(pipeline=run.pipeline, settings=settings, lake=lake, staging=staging, connection=connection, headers=headers, as_of=run.as_of)
+            yield Workshop(
+                pipeline=run.pipeline,
+                settings=settings,
+                lake=lake,
+                staging=staging,
+                connection=connection,
+                headers=headers,
+                as_of=run.as_of,
+                clock=run.clock,
+            )
         finally:
             connection.close()
 
@@ -196,7 +211,7 @@ def _judged(run: Run, hooks: Hooks) -> Iterator[None]:
     except (Exception, AbortedError) as error:  # noqa: BLE001 - the run's end is told whatever ended it
         run.state = State.ABORTED if isinstance(error, AbortedError) else State.FAILED
         run.failure = _failure(error, run, _failed_step(run))
-    run.ended_ns = time.time_ns()
+    run.ended_ns = run.clock.now_ns()
     _recorded(hooks, run, _count_successes)
 
 
@@ -220,14 +235,14 @@ def _run_steps(run: Run, shop: Workshop, hooks: Hooks, signals: Signals) -> None
         raise _gate_error(run.checks)
     run.estimates = estimates.read(run.pipeline, shop)
     signals.check()
-    with phase(run.phases, "publish"):
-        run.published = shop.lake.publish(run.id, shop.staged, time.time_ns())
+    with phase(run.clock, run.phases, "publish"):
+        run.published = shop.lake.publish(run.id, shop.staged, run.clock.now_ns())
     # The hooks take their time to end: a run that is killed meanwhile is lost, but what it published is on record.
     _recorded(hooks, run, bundle.write_manifest)
 
 
 def _run_step(run: Run, step: Step, shop: Workshop, hooks: Hooks, signals: Signals) -> None:
-    record = StepRun(step=step, id=identity.new_id(), started_ns=time.time_ns())
+    record = StepRun(step=step, id=identity.new_id(run.clock), started_ns=run.clock.now_ns())
     run.steps.append(record)
     _recorded(hooks, run, bundle.write_manifest)
     with hooks.step(run, record):
@@ -241,7 +256,7 @@ def _run_step(run: Run, step: Step, shop: Workshop, hooks: Hooks, signals: Signa
             record.failure = _failure(error, run, record)
             raise
         finally:
-            record.ended_ns = time.time_ns()
+            record.ended_ns = run.clock.now_ns()
 
 
 def _refuse_red(record: StepRun) -> None:

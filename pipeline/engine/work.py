@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.clock import Clock
 from pipeline.engine import duck, sources
 from pipeline.engine.calls import call
 from pipeline.engine.lake import Lake, lake_error, quarantine_name, translated
@@ -32,13 +32,13 @@ _SOURCE_COLUMN = "source column "
 
 
 @contextmanager
-def phase(phases: list[Phase], name: str) -> Iterator[None]:
+def phase(clock: Clock, phases: list[Phase], name: str) -> Iterator[None]:
     """Note how long a part of a run or step took, also when it raises."""
-    started = time.time_ns()
+    started = clock.now_ns()
     try:
         yield
     finally:
-        phases.append(Phase(name=name, started_ns=started, ended_ns=time.time_ns()))
+        phases.append(Phase(name=name, started_ns=started, ended_ns=clock.now_ns()))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,6 +52,7 @@ class Workshop:
     connection: duckdb.DuckDBPyConnection
     headers: Mapping[str, sources.Header]
     as_of: date | None
+    clock: Clock
     staged: dict[str, tuple[DatasetVersion, Path]] = field(default_factory=dict)
 
     def do(self, run: StepRun) -> None:
@@ -78,7 +79,7 @@ class Workshop:
         header = self.headers[source]
         landing = self.staging / _LANDING / source / "part-0000.parquet"
         landing.parent.mkdir(parents=True)
-        with phase(run.phases, "read"):
+        with phase(self.clock, run.phases, "read"):
             file = sources.land(self.connection, header, landing)
         run.inputs.append(file)
         run.rows_in[source] = file.rows
@@ -94,15 +95,15 @@ class Workshop:
     def _sql(self, run: StepRun) -> None:
         step = run.step
         self._register_seeds(step)
-        with phase(run.phases, "compute"):
+        with phase(self.clock, run.phases, "compute"):
             self._write(step.outputs[0], read_select(self.connection, step))
         self._finish(run, step.outputs[0])
 
     def _python(self, run: StepRun) -> None:
-        with phase(run.phases, "compute"):
+        with phase(self.clock, run.phases, "compute"):
             results = call(run.step, {table.name: table for table in map(self._table, run.step.inputs)}, self.pipeline.contracts)
         for dataset, result in results.items():
-            with phase(run.phases, "write"):
+            with phase(self.clock, run.phases, "write"):
                 self._write_result(run.step, dataset, result)
             self._finish(run, dataset)
 
@@ -145,18 +146,18 @@ class Workshop:
 
     def _check(self, run: StepRun, contract: Contract) -> None:
         if contract.is_table:
-            with phase(run.phases, "check"):
+            with phase(self.clock, run.phases, "check"):
                 verdict = checks.evaluate(self.connection, duck.parquet(self._folder(contract.dataset)), contract, engine=self.settings.quality_engine.value)
             run.checks += verdict.checks
             run.column_stats[contract.dataset] = verdict.column_stats
 
     def _split(self, run: StepRun, contract: Contract, table: str, dataset: str) -> None:
         """Check `table`, write its good rows to `dataset` and its broken ones to quarantine: no row is lost or made."""
-        with phase(run.phases, "check"):
+        with phase(self.clock, run.phases, "check"):
             verdict = checks.evaluate(self.connection, table, contract, engine=self.settings.quality_engine.value, as_of=self.as_of)
         run.checks += verdict.checks
         run.column_stats[contract.dataset] = verdict.column_stats
-        with phase(run.phases, "write"):
+        with phase(self.clock, run.phases, "write"):
             good = self._write(dataset, quarantine.good_rows_sql(table, contract, verdict))
             bad, set_aside = 0, quarantine.bad_rows_sql(table, contract, verdict)
             if set_aside is not None:
@@ -172,7 +173,7 @@ class Workshop:
         rows = None
         if self.pipeline.contracts[dataset].is_table:
             [(rows,)] = self.connection.execute(f"SELECT count(*) FROM {duck.parquet(self._folder(dataset))}").fetchall()
-        with phase(run.phases, "hash"):
+        with phase(self.clock, run.phases, "hash"):
             run.outputs[dataset] = self._stage(dataset, rows)
         if rows is not None:
             layer, name = dataset.split("/", 1)

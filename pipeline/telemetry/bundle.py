@@ -30,6 +30,9 @@ TRACES = "traces.jsonl"
 METRICS = "metrics.jsonl"
 LOGS = "logs.jsonl"
 LOCK = "run.lock"
+RESERVE = ".reserve"
+# Twice what the manifest and the checks of the study take, as the old one stands until the new one is whole.
+RESERVE_BYTES = 512 * 1024
 ARCHIVE = "archive"
 SHOWN = 5
 # What every list of runs asks a manifest for.
@@ -57,6 +60,19 @@ def create(runs: Path, run_id: uuid.UUID) -> Path:
     except OSError as error:
         raise LakeError(f"a run's folder can't be made in {runs}: {error.strerror}", hint="set PIPELINE_RUNS to a folder that can be written") from error
     return path
+
+
+def reserve(path: Path) -> None:
+    """Take some room for the run's last words, which say how it ended, while the disk still has it; `release` gives it back."""
+    # A disk that has no room now has none to take.
+    with suppress(OSError), (path / RESERVE).open("wb") as file:
+        file.write(bytes(RESERVE_BYTES))
+
+
+def release(path: Path) -> None:
+    """Give the room for the last words back, to write them."""
+    with suppress(OSError):
+        (path / RESERVE).unlink(missing_ok=True)
 
 
 def open_for_append(path: Path) -> IO[str]:
@@ -320,6 +336,8 @@ def success_share_20(run: Run) -> float:
 
     This one counts by its record, the others by their bundles. Aborted and lost runs ended too.
     """
+    # To a dated run, those that ended after it have not been yet.
+    until = manifest.iso(run.ended_ns) if run.clock.offset_ns else None
     others = (
         bundle.state is State.COMPLETED
         for bundle in iter_bundles(run.bundle.parent)
@@ -327,6 +345,7 @@ def success_share_20(run: Run) -> float:
         and bundle.pipeline == run.pipeline.name
         and bundle.manifest["environment"] == run.environment
         and bundle.id != str(run.id)
+        and (until is None or (bundle.manifest["ended_at"] or bundle.manifest["started_at"]) <= until)
     )
     ended = list(chain([run.state is State.COMPLETED], islice(others, 19)))
     return sum(ended) / len(ended)

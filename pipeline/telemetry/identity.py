@@ -6,49 +6,23 @@ system, so that `random.seed()` in a user's code cannot give two runs one trace.
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
-import threading
-import time
 import uuid
 from dataclasses import dataclass
+
+from pipeline.clock import MACHINE, Clock
 
 LOW_64: int = 0xFFFF_FFFF_FFFF_FFFF
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 
 
-class _Clock:
-    """Milliseconds since the epoch with 12 more bits below them, never the same and never backwards in this process."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._last = 0
-
-    def tick(self) -> int:
-        """The time as a 60-bit number: RFC 9562, section 6.2, method 3, with the last number plus one when time stood still."""
-        milliseconds, rest = divmod(time.time_ns(), 1_000_000)
-        now = milliseconds << 12 | (rest << 12) // 1_000_000
-        with self._lock:
-            self._last = max(now, self._last + 1)
-            return self._last
-
-    def unlock(self) -> None:
-        """Make a new lock: after a fork, the old one may be held by a thread that the child does not have."""
-        self._lock = threading.Lock()
-
-
-_clock = _Clock()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_clock.unlock)
-
-
-def new_id() -> uuid.UUID:
-    """A UUIDv7 (RFC 9562, section 5.7): later ones in a process sort later; the low 62 bits are random.
+def new_id(clock: Clock = MACHINE) -> uuid.UUID:
+    """A UUIDv7 (RFC 9562, section 5.7) of the clock's time: later ones of a clock sort later; the low 62 bits are random.
 
     The low 64 bits, which become a span id, are never zero, since two of them are the variant.
     """
-    tick = _clock.tick()
+    tick = clock.tick()
     return uuid.UUID(int=tick >> 12 << 80 | 0x7 << 76 | (tick & 0xFFF) << 64 | 0b10 << 62 | secrets.randbits(62))
 
 

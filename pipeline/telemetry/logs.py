@@ -14,7 +14,9 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from enum import StrEnum
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +39,16 @@ _RESET = "\x1b[0m"
 # Over whatever shows progress in this line of a terminal.
 _CLEAR = "\r\x1b[2K"
 NEVER = 100
+
+
+class Style(StrEnum):
+    """What a terminal is sent beside text: colours, or only what clears the line that shows progress, or nothing."""
+
+    COLOURED = "coloured"
+    MONOCHROME = "monochrome"
+    PLAIN = "plain"
+
+
 # Free lines of a run beyond these are counted and left out: a line costs about .2 ms, and telemetry may cost a run 2 s.
 MAX_FREE_LINES = 10_000
 # Ours: what is written under these says what `names.py` says. A metric's label (`dataset`, `model`) is a good name for a field.
@@ -66,7 +78,7 @@ def _deliver(_: object, method: str, event: MutableMapping[str, Any]) -> str:
     import structlog
 
     name, error = str(event.pop("logger_name", "")), _error(event.pop("exc_info", None))
-    _sink.free(Said(text=str(event.pop("event", "")), level=_level(method), fields=event, logger=name, error=error))
+    _current_sink().free(Said(text=str(event.pop("event", "")), level=_level(method), fields=event, logger=name, error=error))
     raise structlog.DropEvent
 
 
@@ -82,7 +94,7 @@ def _level(method: str) -> Level:
 
 def telemetry_failed(run: Run, signal: str, error: Exception) -> None:  # noqa: ARG001 - the guard hands over the run
     """Tell that a hook failed."""
-    _sink.write([facts.telemetry_failed(signal, error)])
+    _current_sink().write([facts.telemetry_failed(signal, error)])
 
 
 class LogsHook:
@@ -90,11 +102,11 @@ class LogsHook:
 
     signal = "logs"
 
-    def __init__(self, *, terminal_level: str = "info", to_bundle: bool = True, colour: bool = True, resource_attributes: str = "") -> None:
-        """Set what the terminal shows; `colour` is used on a terminal only."""
+    def __init__(self, *, terminal_level: str = "info", to_bundle: bool = True, style: Style = Style.COLOURED, resource_attributes: str = "") -> None:
+        """Set what the terminal shows; what is no terminal gets plain lines whatever the `style`."""
         self._terminal = Level[terminal_level.upper()]
         self._to_bundle = to_bundle
-        self._colour = colour
+        self._style = style
         self._resource_attributes = resource_attributes
         # The facts of a run are its own, also while another one in this process listens to the loggers.
         self._own: Sink | None = None
@@ -103,7 +115,7 @@ class LogsHook:
     def run(self, run: Run) -> Iterator[None]:
         """Write `run.started`, then everything that is logged, then what the run came to."""
         with self._file(run) as file:
-            sink = self._own = Sink(terminal=self._terminal, colour=self._colour, run=run, file=file)
+            sink = self._own = Sink(terminal=self._terminal, style=self._style, run=run, file=file)
             with _active(sink), _captured(sink):
                 sink.write(facts.run_started(run))
                 try:
@@ -130,7 +142,7 @@ class LogsHook:
     @contextmanager
     def step(self, run: Run, step: StepRun) -> Iterator[None]:  # noqa: ARG002 - the seam hands over both
         """Put the step's name on every line, and write what the step came to."""
-        sink = self._own or _sink
+        sink = self._own or _current_sink()
         sink.step = step
         try:
             yield
@@ -155,11 +167,11 @@ class Said:
 class Sink:
     """Where lines go: the terminal, and a file when there is one. Safe to use from threads."""
 
-    def __init__(self, *, terminal: Level = Level.INFO, colour: bool = False, run: Run | None = None, file: LogFile | None = None) -> None:
+    def __init__(self, *, terminal: Level = Level.INFO, style: Style = Style.PLAIN, run: Run | None = None, file: LogFile | None = None) -> None:
         self.step: StepRun | None = None
         self.lost = 0
         self._terminal: int = terminal
-        self._colour = colour
+        self._style = style
         self._run = run
         self._file = file
         self._told = 0
@@ -216,13 +228,13 @@ class Sink:
             return
         with self._lock:
             # Lines keep their order by time too, and no two are at one time: Loki drops equal lines at one.
-            self._last_ns = at_ns = max(line.at_ns or time.time_ns(), self._last_ns + 1)
+            self._last_ns = at_ns = max(line.at_ns or self._run.clock.now_ns(), self._last_ns + 1)
             self._file.write(line, at_ns, self.step.span_id if self.step else self._run.span_id)
 
     def _show(self, line: Line) -> None:
         try:
-            is_terminal = sys.stderr.isatty()
-            sys.stderr.write((_CLEAR if is_terminal else "") + _readable(line, colour=self._colour and is_terminal) + "\n")
+            style = self._style if sys.stderr.isatty() else Style.PLAIN
+            sys.stderr.write((_CLEAR if style is not Style.PLAIN else "") + _readable(line, colour=style is Style.COLOURED) + "\n")
             sys.stderr.flush()
         except (OSError, ValueError, AttributeError):
             self._terminal = NEVER  # closed, or none at all: nobody reads there, and the bundle has the line
@@ -239,18 +251,26 @@ class Sink:
             raise LakeError(f"{new} log records could not be written to {bundle.LOGS}", hint="is the disk full?")
 
 
-_sink = Sink()
+# Of the run that this thread runs. A thread that a step starts has none: its lines go to the run that began last.
+_own_sink: ContextVar[Sink | None] = ContextVar("_own_sink", default=None)
+# Those of the runs in this process, by their beginning, after the one for lines outside of a run.
+_sinks = [Sink()]
+
+
+def _current_sink() -> Sink:
+    return _own_sink.get() or _sinks[-1]
 
 
 @contextmanager
 def _active(sink: Sink) -> Iterator[None]:
-    """Make a sink the one that loggers write to. One for the process, not for the thread: a step may log from threads."""
-    global _sink
-    before, _sink = _sink, sink
+    """Make a sink the one that loggers write to: those of this thread, and those of threads that run no run of their own."""
+    _sinks.append(sink)
+    own = _own_sink.set(sink)
     try:
         yield
     finally:
-        _sink = before
+        _own_sink.reset(own)
+        _sinks.remove(sink)
 
 
 def _readable(line: Line, *, colour: bool) -> str:
@@ -276,7 +296,8 @@ class _Capture(logging.Handler):
         self._busy = threading.local()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return not record.name.startswith(SILENCED) and not getattr(self._busy, "now", False)
+        is_anothers = (_own_sink.get() or self._sink) is not self._sink
+        return not (is_anothers or record.name.startswith(SILENCED) or getattr(self._busy, "now", False))
 
     def emit(self, record: logging.LogRecord) -> None:
         self._busy.now = True  # writing may log in turn

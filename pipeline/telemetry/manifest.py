@@ -9,7 +9,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.records import Check, DatasetVersion, Failure, Outcome, Phase, Pipeline, Run, Severity, SourceFile, StepRun
+from pipeline.records import Check, Code, DatasetVersion, Failure, Outcome, Phase, Pipeline, Run, Severity, SourceFile, StepRun
+from pipeline.settings import from_here
 
 FORMAT = 1
 
@@ -46,6 +47,7 @@ def manifest(run: Run) -> dict[str, Any]:
         "seconds": seconds(run.started_ns, run.ended_ns),
         "as_of": run.as_of and run.as_of.isoformat(),
         "until": run.until,
+        "clock_offset_seconds": round(run.clock.offset_ns / 1e9, 6) or None,
         "environment": run.environment,
         "failure": _failure(run.failure),
         "pipeline": _pipeline(run.pipeline),
@@ -53,13 +55,14 @@ def manifest(run: Run) -> dict[str, Any]:
         "steps": [_step(step) for step in run.steps],
         "inputs": [_source(source) for source in run.inputs],
         "outputs": [_output(run, step, name) for step in run.steps for name in step.outputs],
+        "quarantined": [_quarantined(step, name, version) for step in run.steps for name, version in _set_aside(run, step)],
         "checks": _check_counts(run.checks),
         "estimates": [asdict(estimate) for estimate in run.estimates],
         "phases": [_phase(phase) for phase in run.phases],
         "caller": {"traceparent": run.caller.traceparent, "openlineage_parent": run.caller.openlineage_parent and list(run.caller.openlineage_parent)},
-        "lake": {"address": run.lake, "name": run.lake_name},
+        "lake": {"address": from_here(run.lake), "name": run.lake_name},
         "process": asdict(run.process),
-        "code": asdict(run.code),
+        "code": _code(run.code),
         "settings": dict(run.settings),
         "libraries": dict(run.libraries),
         "success_share_20": run.success_share_20,
@@ -70,6 +73,10 @@ def manifest(run: Run) -> dict[str, Any]:
 def checks(run: Run) -> dict[str, Any]:
     """All checks of a run, with the places of broken rows as file and record number."""
     return {"format": FORMAT, "run_id": str(run.id), "checks": [_check(step, check) for step in run.steps for check in step.checks]}
+
+
+def _code(code: Code) -> dict[str, Any]:
+    return {name: value for name, value in asdict(code).items() if name != "root"}
 
 
 def _failure(failure: Failure | None) -> dict[str, Any] | None:
@@ -123,6 +130,17 @@ def _source(source: SourceFile) -> dict[str, Any]:
 def _output(run: Run, step: StepRun, name: str) -> dict[str, Any]:
     version: DatasetVersion = run.published.get(name, step.outputs[name])
     return {**asdict(version), "files": list(version.files), "layer": name.split("/", 1)[0], "step": step.step.name, "published": name in run.published}
+
+
+def _set_aside(run: Run, step: StepRun) -> list[tuple[str, DatasetVersion]]:
+    """What the run published beside its steps' outputs: under another name that ends in one's, the rows that were left out of it."""
+    declared = {name for each in run.steps for name in each.outputs}
+    beside = {name: version for name, version in run.published.items() if name not in declared}
+    return [(name, version) for name in step.outputs for aside, version in beside.items() if aside.endswith(f"/{name}")]
+
+
+def _quarantined(step: StepRun, name: str, version: DatasetVersion) -> dict[str, Any]:
+    return {**asdict(version), "dataset": name, "files": list(version.files), "step": step.step.name}
 
 
 def _check_counts(checks: list[Check]) -> dict[str, int]:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import IO
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import IO, Any
 
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.json.file import FileMetricExporter
@@ -24,7 +27,7 @@ from opentelemetry.trace import INVALID_SPAN, set_span_in_context
 from pipeline import names
 from pipeline.errors import LakeError
 from pipeline.records import Check, Estimate, Gate, Outcome, Run, State, StepRun
-from pipeline.telemetry import bundle
+from pipeline.telemetry import bundle, schedule
 from pipeline.telemetry.manifest import seconds
 from pipeline.telemetry.resource import resource
 from pipeline.telemetry.tracing import span_context
@@ -44,14 +47,31 @@ Sample = tuple[names.Metric, float, Labels, Context | None]
 
 
 class _Exporter(FileMetricExporter):
-    """The official exporter, which tells a failed write only in its result, which the reader drops: here it is kept."""
+    """The official exporter, which tells a failed write only in its result, which the reader drops: here it is kept.
+
+    The SDK asks the machine for the time, so the points are moved to the run's.
+    """
 
     failed = False
+    offset_ns = 0
 
     def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **_: object) -> MetricExportResult:
-        result = super().export(metrics_data, timeout_millis)
+        result = super().export(_moved(metrics_data, self.offset_ns) if self.offset_ns else metrics_data, timeout_millis)
         self.failed = self.failed or result is not MetricExportResult.SUCCESS
         return result
+
+
+def _moved(part: Any, offset_ns: int) -> Any:
+    """A part of the SDK's data, a dataclass or a list of them, with all times in it moved."""
+    if isinstance(part, list | tuple):
+        return [_moved(each, offset_ns) for each in part]
+    if not is_dataclass(part) or isinstance(part, type):
+        return part
+    found = {field.name: getattr(part, field.name) for field in fields(part)}
+    return replace(part, **{name: value + offset_ns if name in _TIMES and value else _moved(value, offset_ns) for name, value in found.items()})
+
+
+_TIMES = ("start_time_unix_nano", "time_unix_nano")
 
 
 class MetricsHook:
@@ -85,6 +105,7 @@ class MetricsHook:
 
 def _write(run: Run, file: IO[str], resource_attributes: str) -> None:
     exporter = _Exporter(stream=file, preferred_temporality=_TEMPORALITY, preferred_aggregation=_AGGREGATION)
+    exporter.offset_ns = run.clock.offset_ns
     # An infinite interval: no thread, and no collection but the one below.
     reader = PeriodicExportingMetricReader(exporter, export_interval_millis=math.inf)
     provider = sdk.MeterProvider([reader], resource(run, resource_attributes), exemplar_filter=sdk.TraceBasedExemplarFilter(), shutdown_on_exit=False)
@@ -120,10 +141,12 @@ def samples(run: Run) -> Iterator[Sample]:
     for step in run.steps:
         yield from _of_step(run, step)
         yield from _of_datasets(run, step)
+    yield from _of_schedule(run)
     yield from _of_published(run)
     yield from _of_checks(run.checks)
     for estimate in run.estimates:
         yield from _of_estimate(estimate)
+    yield from _of_disks(run)
     for signal in sorted(run.telemetry_seconds.keys() | run.telemetry_lost.keys()):
         labels = {names.SIGNAL.name: signal}
         yield names.TELEMETRY_SECONDS, run.telemetry_seconds.get(signal, 0.0), labels, None
@@ -142,6 +165,13 @@ def _of_run(run: Run) -> Iterator[Sample]:
         yield names.LAST_RUN_GATE, GATES[run.gate], {}, None
     if run.success_share_20 is not None:
         yield names.LAST_RUN_SUCCESS_SHARE_20, run.success_share_20, {}, None
+
+
+def _of_schedule(run: Run) -> Iterator[Sample]:
+    due = schedule.due(run)
+    if due is not None:
+        yield names.RUN_DUE, due.timestamp(), {}, None
+        yield names.RUN_EVERY, run.pipeline.schedule.every.total_seconds(), {}, None
 
 
 def _of_step(run: Run, step: StepRun) -> Iterator[Sample]:
@@ -184,6 +214,15 @@ def _of_published(run: Run) -> Iterator[Sample]:
     for name in run.published if at is not None else ():
         if name in run.pipeline.contracts:
             yield names.DATASET_PUBLISHED, (at or 0) / 1e9, _dataset(name), None
+            yield from _of_freshness(run, name, (at or 0) / 1e9)
+
+
+def _of_freshness(run: Run, dataset: str, published: float) -> Iterator[Sample]:
+    deadline, due = schedule.deadline(run), schedule.due(run)
+    if deadline is not None and due is not None:
+        yield names.DATASET_DUE, due.timestamp(), _dataset(dataset), None
+        if published <= (deadline + schedule.FRESH_WITHIN).timestamp():
+            yield names.DATASET_MET, deadline.timestamp(), _dataset(dataset), None
 
 
 def _of_checks(checks: Iterable[Check]) -> Iterator[Sample]:
@@ -204,3 +243,14 @@ def _of_estimate(estimate: Estimate) -> Iterator[Sample]:
     for metric, value in values.items():
         if value is not None and math.isfinite(value):
             yield metric, value, labels, None
+
+
+def _of_disks(run: Run) -> Iterator[Sample]:
+    """How full the disks are that a run writes to. Beside it nothing in the stack knows the size of a disk."""
+    for place, folder in {"lake": Path(run.lake), "runs": run.bundle}.items():
+        try:
+            usage = shutil.disk_usage(folder)
+        except OSError:
+            continue  # a run that stopped before it wrote there: what is not known is absent
+        yield names.DISK_FREE, usage.free, {names.PLACE.name: place}, None
+        yield names.DISK_SIZE, usage.total, {names.PLACE.name: place}, None

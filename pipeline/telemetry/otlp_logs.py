@@ -46,6 +46,7 @@ class LogFile:
 
     def __init__(self, run: Run, file: IO[str], resource_attributes: str = "") -> None:
         self._trace_id = run.trace_id
+        self._clock = run.clock
         self._exporter = _Exporter(stream=file)
         self._provider = LoggerProvider(resource(run, resource_attributes), shutdown_on_exit=False, log_record_limits=_limits())
         self._provider.add_log_record_processor(SimpleLogRecordProcessor(self._exporter))
@@ -63,6 +64,7 @@ class LogFile:
         step = {names.STEP.name: line.step} if line.step else {}
         self._logger.emit(
             timestamp=at_ns,
+            observed_timestamp=self._clock.now_ns(),
             context=span_context(self._trace_id, line.span_id or self._current() or span_id),
             severity_number=number,
             severity_text=text,

@@ -10,14 +10,14 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pipeline.clock import MACHINE
 from pipeline.errors import RunNotFoundError
 from pipeline.records import State
 from pipeline.telemetry import bundle, manifest, privacy
@@ -30,6 +30,7 @@ Closer = Callable[[Path, int, str], None]
 
 LOST = "lost"
 MESSAGE = "the process that ran it is gone"
+MESSAGE_PUBLISHED = "the process that ran it is gone; it had published before"
 HINT = "it was killed, or the machine went down; the lake is as it was unless its current.json names this run; run it again (docs/errors.md#lost)"
 HINT_PUBLISHED = "it was killed, or the machine went down, after it had published; its telemetry has gaps (docs/errors.md#lost)"
 # What the report, the deliverer or this module write later is no sign of the run's life.
@@ -96,26 +97,29 @@ def _is_dead(path: Path) -> bool:
 
 
 def _close(path: Path, closers: Sequence[Closer]) -> None:
-    ended_ns = last_sign_of_life(path)
+    record = dict(bundle.read(path).manifest)
+    message = MESSAGE_PUBLISHED if _has_published(record) else MESSAGE
+    offset_ns = round((record.get("clock_offset_seconds") or 0) * 1e9)
+    ended_ns = last_sign_of_life(path) + offset_ns
     for closer in closers:
         try:
-            closer(path, ended_ns, MESSAGE)
+            closer(path, ended_ns, message)
         except Exception as error:  # noqa: BLE001 - one backend's trouble must not keep the run's state wrong
             _log.warning("run %s: a part of it can't be closed: %s", path.name, privacy.message(error))
-    record = dict(bundle.read(path).manifest)
-    bundle.write_json(path / bundle.MANIFEST, lost(record, ended_ns, time.time_ns()))
+    bundle.release(path)
+    bundle.write_json(path / bundle.MANIFEST, lost(record, ended_ns, MACHINE.now_ns() + offset_ns))
     (path / bundle.LOCK).unlink(missing_ok=True)
 
 
 def last_sign_of_life(path: Path) -> int:
-    """When a run last wrote anything, in nanoseconds since the epoch."""
+    """When a run last wrote anything, in nanoseconds since the epoch by the machine's clock."""
     return max(file.stat().st_mtime_ns for name in _SIGNS if (file := path / name).exists())
 
 
 def lost(record: dict[str, Any], ended_ns: int, reaped_ns: int) -> dict[str, Any]:
     """The manifest of a run that was lost: the run and its running steps end, with the reason."""
-    hint = HINT_PUBLISHED if any(output["published"] for output in record["outputs"]) else HINT
-    failure = {"type": LOST, "message": MESSAGE, "hint": hint, "exception": "", "step": None, "stacktrace": ""}
+    message, hint = (MESSAGE_PUBLISHED, HINT_PUBLISHED) if _has_published(record) else (MESSAGE, HINT)
+    failure = {"type": LOST, "message": message, "hint": hint, "exception": "", "step": None, "stacktrace": ""}
     steps = [_lost_step(step, ended_ns, failure) if step["state"] == State.RUNNING.value else step for step in record["steps"]]
     running = next((step["name"] for step in record["steps"] if step["state"] == State.RUNNING.value), None)
     return {
@@ -127,6 +131,10 @@ def lost(record: dict[str, Any], ended_ns: int, reaped_ns: int) -> dict[str, Any
         "failure": {**failure, "step": running},
         "steps": steps,
     }
+
+
+def _has_published(record: Mapping[str, Any]) -> bool:
+    return any(output["published"] for output in record["outputs"])
 
 
 def _lost_step(step: dict[str, Any], ended_ns: int, failure: dict[str, Any]) -> dict[str, Any]:
