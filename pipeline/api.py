@@ -8,11 +8,11 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import SettingsError, UsageError
+from pipeline.errors import BackendError, SettingsError, UsageError
 from pipeline.records import Check, Gate, Outcome, Pipeline, Run
 from pipeline.settings import Settings, load
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline.quality.yaml_source import Problem
     from pipeline.report.frames import Runs
     from pipeline.telemetry.bundle import Bundle
+    from pipeline.telemetry.delivery import OnProgress, Replay
 
 # Tells a folder of Data Docs from one with something else, which would be lost.
 _DATA_DOCS_MARK = ".data-docs"
@@ -59,6 +60,7 @@ def run(
     until: str | None = None,
     as_of: date | None = None,
     wait: float = 0.0,
+    at: datetime | None = None,
     settings: Settings | None = None,
     **overrides: Any,
 ) -> Run:
@@ -69,6 +71,7 @@ def run(
         until: stop after this step, and run only what it needs.
         as_of: the nominal date: rows after it are set aside.
         wait: seconds to wait for the lake when another run holds it.
+        at: a moment that has been, with its time zone: the run is dated as if it had begun then (`docs/demo.md`).
         settings: all settings; read from the environment and `.env` unless given.
         overrides: single settings by their field's name, e.g. `lake="other"`, `input=Path("data")`.
 
@@ -82,11 +85,13 @@ def run(
     settings = settings or load(**overrides)
     pipeline = pipeline or load_app(settings.app)
     # A process may have been started without one.
-    hooks = [ProgressHook()] if sys.stderr is not None and sys.stderr.isatty() else []
-    return execute(pipeline, settings, Order(until=until, as_of=as_of, wait=wait, hooks=hooks, finish=_report))
+    hooks = [ProgressHook()] if sys.stderr is not None and sys.stderr.isatty() and not settings.is_plain_terminal else []
+    done = execute(pipeline, settings, Order(until=until, as_of=as_of, wait=wait, at=at, hooks=hooks, finish=report_on))
+    _deliver(done.bundle, settings)
+    return done
 
 
-def _report(run: Run) -> None:
+def report_on(run: Run) -> None:
     """Write the run's report. The run is over and its state stands: a report that can't be written must not change it."""
     from pipeline.report.html import write_report
 
@@ -94,6 +99,47 @@ def _report(run: Run) -> None:
         write_report(run.bundle)
     except Exception:  # noqa: BLE001 - whatever is wrong with a page, the run is what it is; `pipeline report` shows the same error
         _log.exception("the report could not be written; try: pipeline report %s", run.id)
+
+
+def _deliver(folder: Path, settings: Settings) -> None:
+    """Send the run's lineage, and what waits from before, in at most 2 s; a signal ends that and nothing else, for the run is over."""
+    from pipeline.engine.signals import AbortedError, Signals
+    from pipeline.telemetry.delivery import deliver_at_end
+
+    try:
+        with Signals() as signals, signals.armed():
+            deliver_at_end(folder, settings)
+    except AbortedError:
+        return  # what was not sent waits in the bundles
+    except Exception:  # noqa: BLE001 - as above: the run is what it is
+        _log.exception("the lineage could not be sent; try: pipeline replay")
+
+
+def replay(
+    runs: Sequence[str] = (), *, everything: bool = False, folder: Path | None = None, on_progress: OnProgress | None = None, settings: Settings | None = None
+) -> Replay:
+    """Send the lineage that waits in bundles, oldest run first, for as long as it takes; runs whose process is gone are closed first.
+
+    Args:
+        runs: runs to send whole once more, delivered or not: ids, beginnings of one, `last`, `last~1`. All that waits unless given.
+        everything: all runs once more, for a server that has lost them or never had them.
+        folder: the folder of bundles; `PIPELINE_RUNS` unless given.
+        on_progress: is told after each event.
+        settings: all settings; read from the environment and `.env` unless given.
+
+    Raises:
+        UsageError: lineage is turned off, a run is not there or still going on.
+        BackendError: the server is away; what waits still waits.
+    """
+    from pipeline.engine.runner import reap as close
+    from pipeline.telemetry import delivery
+
+    settings = settings or load(runs=folder)
+    try:
+        close(settings)
+    except BackendError as error:
+        _log.warning("%s", error.message)  # MLflow's trouble is none of the lineage's
+    return delivery.replay(settings, runs, everything=everything, on_progress=on_progress)
 
 
 def reap(runs: Path | None = None) -> list[Bundle]:

@@ -11,10 +11,11 @@ from enum import StrEnum
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pipeline.errors import SettingsError
@@ -29,6 +30,20 @@ _LIKE = {
     "log_level": "debug, info, warning or error",
     "memory_limit": "700MB or 4GiB",
     "openlineage_namespace": "default (a-z, 0-9, _ and -)",
+}
+
+
+# The port that an address has by default.
+_PORT_OF = {
+    "grafana_url": "grafana_port",
+    "lineage_url": "marquez_web_port",
+    "openlineage_url": "marquez_port",
+    "trace_url": "jaeger_port",
+    "prometheus_url": "prometheus_port",
+    "alertmanager_url": "alertmanager_port",
+    "loki_url": "loki_port",
+    "collector_url": "collector_health_port",
+    "report_url": "reports_port",
 }
 
 
@@ -75,8 +90,8 @@ class Settings(BaseSettings):
     tracking: Switch = Switch.ON
     """`off` leaves out MLflow."""
 
-    tracking_timeout: float = Field(default=10.0, gt=0, le=600)
-    """Seconds that a run may wait for the local MLflow store at its end; a remote one, and an aborted run, get at most 2."""
+    tracking_timeout: float = Field(default=2.0, gt=0, le=600)
+    """Seconds, beside 2 % of its time, that a run may wait for the local MLflow store at its end (a remote one, and an aborted run: 2 at most)."""
 
     quality_engine: QualityEngine = QualityEngine.SQL
     """`gx` evaluates every expectation with Great Expectations instead of SQL."""
@@ -97,10 +112,28 @@ class Settings(BaseSettings):
     """Where Jaeger's page is, for links from other tools."""
 
     lineage_url: str = "http://127.0.0.1:3001"
-    """Where Marquez's pages are, for links from the report."""
+    """Where Marquez's pages are, for links from the report and the dashboards."""
+
+    grafana_url: str = "http://127.0.0.1:3000"
+    """Where Grafana is, for links from alerts."""
+
+    prometheus_url: str = "http://127.0.0.1:9090"
+    """Where Prometheus answers, for `pipeline doctor`."""
+
+    alertmanager_url: str = "http://127.0.0.1:9093"
+    """Where Alertmanager answers, for `pipeline doctor`."""
+
+    loki_url: str = "http://127.0.0.1:3100"
+    """Where Loki answers, for `pipeline doctor`."""
+
+    collector_url: str = "http://127.0.0.1:13133"
+    """Where the collector says that it is healthy."""
 
     openlineage_url: str = Field(default="http://127.0.0.1:5080", validation_alias="OPENLINEAGE_URL")
-    """Where lineage events are to go. Kept for delivery: so far a run writes them to its bundle and sends none."""
+    """Where lineage events go."""
+
+    openlineage_disabled: str | None = Field(default=None, validation_alias="OPENLINEAGE_DISABLED")
+    """`true` sends no lineage, as with every client of OpenLineage; runs keep it in their bundles."""
 
     openlineage_api_key: SecretStr | None = Field(default=None, validation_alias="OPENLINEAGE_API_KEY")
     """The key for it."""
@@ -126,6 +159,58 @@ class Settings(BaseSettings):
     no_color: str | None = Field(default=None, validation_alias="NO_COLOR")
     """Anything but nothing: no colours on the terminal."""
 
+    term: str | None = Field(default=None, validation_alias="TERM")
+    """The terminal's kind; `dumb` gets plain lines, without colours and progress."""
+
+    grafana_port: int = Field(default=3000, validation_alias="GRAFANA_PORT", ge=1, le=65535)
+    """The stack's ports on this machine, read by compose too. Moving one moves the default of its address above."""
+
+    marquez_web_port: int = Field(default=3001, validation_alias="MARQUEZ_WEB_PORT", ge=1, le=65535)
+    """Marquez's pages."""
+
+    marquez_port: int = Field(default=5080, validation_alias="MARQUEZ_PORT", ge=1, le=65535)
+    """Marquez's API."""
+
+    jaeger_port: int = Field(default=16686, validation_alias="JAEGER_PORT", ge=1, le=65535)
+    """Jaeger's pages and API."""
+
+    prometheus_port: int = Field(default=9090, validation_alias="PROMETHEUS_PORT", ge=1, le=65535)
+    """Prometheus."""
+
+    alertmanager_port: int = Field(default=9093, validation_alias="ALERTMANAGER_PORT", ge=1, le=65535)
+    """Alertmanager."""
+
+    loki_port: int = Field(default=3100, validation_alias="LOKI_PORT", ge=1, le=65535)
+    """Loki."""
+
+    otlp_grpc_port: int = Field(default=4317, validation_alias="OTLP_GRPC_PORT", ge=1, le=65535)
+    """The collector's OTLP over gRPC."""
+
+    otlp_http_port: int = Field(default=4318, validation_alias="OTLP_HTTP_PORT", ge=1, le=65535)
+    """The collector's OTLP over HTTP."""
+
+    collector_health_port: int = Field(default=13133, validation_alias="COLLECTOR_HEALTH_PORT", ge=1, le=65535)
+    """The collector's health."""
+
+    reports_port: int = Field(default=8088, validation_alias="REPORTS_PORT", ge=1, le=65535)
+    """The run reports."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _addresses_follow_the_ports(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Give each local service's address the port that was named for it, unless the address itself is named."""
+        keys = {url: cls.model_fields[url].validation_alias or url for url in _PORT_OF}
+        moved = {str(keys[url]): f"http://127.0.0.1:{values[variable(port)]}" for url, port in _PORT_OF.items() if variable(port) in values}
+        return {**moved, **values}
+
+    @field_validator("openlineage_url")
+    @classmethod
+    def _lineage_goes_to_a_web_address(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:  # a port that is none raises by itself
+            raise ValueError("not an address such as http://127.0.0.1:5080")
+        return value
+
     @field_validator("lake")
     @classmethod
     def _lake_is_a_folder(cls, value: str) -> str:
@@ -150,10 +235,20 @@ class Settings(BaseSettings):
         del settings_cls, env_settings, dotenv_settings, file_secret_settings  # the framework's signature
         return (init_settings,)
 
+    @property
+    def is_plain_terminal(self) -> bool:
+        """Whether the terminal shows control sequences as they are."""
+        return self.term == "dumb"
+
     def masked(self) -> dict[str, str]:
-        """All settings as text under their variables' names, secrets and credentials in addresses masked, and the way to the input cut off."""
-        shown = {variable(name): mask(str(getattr(self, name))) for name in type(self).model_fields if getattr(self, name) is not None}
-        return shown if self.input is None else {**shown, variable("input"): without_folders(str(self.input))}
+        """All settings as text under their variables' names, secrets and credentials in addresses masked, and the ways to folders cut off.
+
+        Ports are left out: the addresses have them.
+        """
+        names = [name for name in type(self).model_fields if getattr(self, name) is not None and not name.endswith("_port")]
+        shown = {variable(name): mask(str(getattr(self, name))) for name in names}
+        folders = {variable(name): from_here(shown[variable(name)]) for name in ("lake", "runs", "mlflow_tracking_uri") if variable(name) in shown}
+        return {**shown, **folders, **({} if self.input is None else {variable("input"): without_folders(str(self.input))})}
 
 
 def mask(text: str) -> str:
@@ -166,6 +261,14 @@ def without_folders(word: str) -> str:
     option, sign, value = word.partition("=") if word.startswith("--") else ("", "", word)
     path = value.rstrip("/")
     return word if "/" not in path or "://" in path else f"{option}{sign}…/{path.rpartition('/')[2]}"
+
+
+def from_here(address: str) -> str:
+    """The address of a folder or a file: as it is below the working folder or on a server, elsewhere without what is before its last part."""
+    scheme, sign, path = address.rpartition("://")
+    is_local = not sign or scheme.partition("+")[0] in ("file", "sqlite")
+    is_elsewhere = path.startswith(("/", "~", "..")) and not (scheme.startswith("sqlite") and not path.startswith("//"))
+    return f"{scheme}{sign}…/{path.rstrip('/').rpartition('/')[2]}" if is_local and is_elsewhere else address
 
 
 def variable(field: str) -> str:

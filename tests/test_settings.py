@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import SettingsError
-from pipeline.settings import Settings, load, variable
+from pipeline.settings import Settings, from_here, load, variable
 
 
 def test_defaults_need_no_environment() -> None:
@@ -63,6 +63,30 @@ def test_a_wrong_value_is_named_with_its_variable(environment: dict[str, str], w
     with pytest.raises(SettingsError) as caught:
         load(environment)
     assert words in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("lake", "lake"),
+        ("data/lake", "data/lake"),
+        ("/home/ann/lake/", "…/lake"),
+        ("../ann/runs", "…/runs"),
+        ("~/runs", "…/runs"),
+        ("sqlite:////home/ann/mlflow.db", "sqlite://…/mlflow.db"),
+        ("sqlite:///mlflow.db", "sqlite:///mlflow.db"),
+        ("file:///home/ann/mlruns", "file://…/mlruns"),
+        ("https://mlflow.example.org/a/b", "https://mlflow.example.org/a/b"),
+        ("postgresql+psycopg://db/mlflow", "postgresql+psycopg://db/mlflow"),
+    ],
+)
+def test_the_way_to_a_folder_elsewhere_is_not_shown(address: str, shown: str) -> None:
+    assert from_here(address) == shown
+
+
+def test_no_folder_elsewhere_is_among_the_settings_that_are_shown(tmp_path: Path) -> None:
+    settings = load({}, input=tmp_path / "in", lake=str(tmp_path / "lake"), runs=tmp_path / "runs", mlflow_tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    assert str(tmp_path) not in str(settings.masked())
 
 
 def test_secrets_are_masked_where_settings_are_shown() -> None:

@@ -1,4 +1,7 @@
-"""What was handed to servers, as the bundle's `delivery.json` says: one entry a signal, written by the adapter that sent it."""
+"""What was handed to servers, as the bundle's `delivery.json` says: one entry a signal, written by the adapter that sent it.
+
+Lineage is left out: it is sent when the report is written, and may go to other servers later. The report would soon be wrong.
+"""
 
 import json
 from collections.abc import Mapping
@@ -7,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 DELIVERY: Final = "delivery.json"
+_SENT_LATER: Final = "lineage"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,13 +24,13 @@ class Delivery:
 
 
 def read_deliveries(bundle: Path) -> tuple[Delivery, ...]:
-    """The deliveries by signal; none when nothing was handed over."""
+    """The deliveries by signal that were made while the run went on; none when nothing was handed over."""
     try:
         found = json.loads((bundle / DELIVERY).read_bytes())
     except (FileNotFoundError, ValueError):
         return ()
     entries = found.items() if isinstance(found, dict) else ()
-    return tuple(_delivery(signal, entry) for signal, entry in sorted(entries) if isinstance(entry, dict))
+    return tuple(_delivery(signal, entry) for signal, entry in sorted(entries) if isinstance(entry, dict) and signal != _SENT_LATER)
 
 
 def _delivery(signal: str, entry: Mapping[str, object]) -> Delivery:

@@ -83,6 +83,7 @@ class Facts:
     seconds: float | None
     as_of: str | None
     until: str | None
+    clock_offset_seconds: float | None
     environment: str
     failure: Failure | None
     pipeline: str
@@ -93,6 +94,7 @@ class Facts:
     steps: tuple[StepFacts, ...]
     inputs: tuple[SourceFile, ...]
     outputs: tuple[OutputFacts, ...]
+    set_aside: tuple[OutputFacts, ...]
     checks: tuple[Check, ...]
     check_counts: Mapping[str, int]
     checks_known: bool
@@ -220,6 +222,7 @@ def _facts(found: Bundle, checks: Mapping[str, Any] | None) -> Facts:
     return Facts(
         bundle=found.path,
         **{name: manifest[name] for name in ("run_id", "trace_id", "span_id", "seconds", "as_of", "until", "environment")},
+        clock_offset_seconds=manifest.get("clock_offset_seconds"),
         state=found.state,
         gate=Gate(manifest["gate"]) if manifest["gate"] else None,
         started_at=started,
@@ -234,6 +237,7 @@ def _facts(found: Bundle, checks: Mapping[str, Any] | None) -> Facts:
         steps=_steps(manifest, started, found.state),
         inputs=tuple(SourceFile(**{key: entry[key] for key in ("source", "file", "bytes", "sha256", "rows")}) for entry in manifest["inputs"]),
         outputs=tuple(_output(entry) for entry in manifest["outputs"]),
+        set_aside=tuple(_output({**entry, "published": True}) for entry in manifest.get("quarantined", ())),
         checks=tuple(_check(entry) for entry in (checks or {}).get("checks", ())),
         check_counts=manifest.get("checks") or {},
         checks_known=checks is not None,

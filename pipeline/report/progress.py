@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
+from pipeline.clock import Clock
 from pipeline.records import Run, StepRun
 
 # Back to the line's beginning, and clear it: the log begins its lines on a terminal with the same.
@@ -42,7 +42,7 @@ class ProgressHook:
         """Show the step until it ends."""
         done = threading.Event()
         place = f"{len(run.steps)}/{len(run.steps_planned)}"
-        watcher = threading.Thread(target=self._watch, args=(step, place, done), name="goldtrace-progress", daemon=True)
+        watcher = threading.Thread(target=self._watch, args=(run.clock, step, place, done), name="goldtrace-progress", daemon=True)
         watcher.start()
         try:
             yield
@@ -51,11 +51,11 @@ class ProgressHook:
             watcher.join()
             self._show("")
 
-    def _watch(self, step: StepRun, place: str, done: threading.Event) -> None:
+    def _watch(self, clock: Clock, step: StepRun, place: str, done: threading.Event) -> None:
         while not done.wait(_EVERY_SECONDS):
             rows = sum(rows or 0 for rows in step.rows_in.values())
             reading = f", {rows:,} rows in" if rows else ""
-            self._show(f"  {place} {step.step.name}{reading}, {(time.time_ns() - step.started_ns) / 1e9:.1f} s")
+            self._show(f"  {place} {step.step.name}{reading}, {(clock.now_ns() - step.started_ns) / 1e9:.1f} s")
 
     def _show(self, text: str) -> None:
         with suppress(OSError, ValueError):  # a terminal that is gone

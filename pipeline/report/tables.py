@@ -36,7 +36,7 @@ def runs_table(bundles: Iterable[Bundle], *, colour: bool = False) -> str:
     rows = [_run_row(facts_of(bundle, with_checks=False), colour=colour) for bundle in bundles]
     if not rows:
         return NO_RUNS
-    return _aligned([("RUN", "STATE", "GATE", "STARTED (UTC)", "TOOK", "ROWS", "HEADLINE"), *rows], right={4, 5})
+    return aligned([("RUN", "STATE", "GATE", "STARTED (UTC)", "TOOK", "ROWS", "HEADLINE"), *rows], right={4, 5})
 
 
 def _run_row(facts: Facts, *, colour: bool) -> tuple[str, ...]:
@@ -57,7 +57,7 @@ def _run_row(facts: Facts, *, colour: bool) -> tuple[str, ...]:
 def run_text(bundle: Bundle, *, colour: bool = False) -> str:
     """One run: what happened, its steps, what is to be looked at, its estimates, and where its report is."""
     facts = facts_of(bundle)
-    head = _aligned(
+    head = aligned(
         [
             ("run", facts.run_id),
             ("pipeline", facts.pipeline),
@@ -103,7 +103,7 @@ def summary(bundle: Bundle, *, colour: bool = False) -> str:
     if facts.published and facts.unchanged == len(facts.published):
         lines.append(("lake", "unchanged: every dataset is byte for byte what it was"))
     lines += [("estimate", words.estimate_words(estimate)), ("", words.interval_words(estimate))] if estimate else []
-    parts = [words.story(facts).sentence, _aligned(lines), _titled("to look at", _findings(facts)), _where(bundle.path)]
+    parts = [words.story(facts).sentence, aligned(lines), _titled("to look at", _findings(facts)), _where(bundle.path)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -123,7 +123,7 @@ def _rows(facts: Facts) -> str:
 
 
 def _steps(facts: Facts, *, colour: bool) -> str:
-    return _aligned([_step_row(step, colour=colour) for step in facts.steps], right={3, 4, 5})
+    return aligned([_step_row(step, colour=colour) for step in facts.steps], right={3, 4, 5})
 
 
 def _step_row(step: StepFacts, *, colour: bool) -> tuple[str, ...]:
@@ -152,7 +152,7 @@ def _estimates(facts: Facts) -> str:
         value, _, interval = words.estimate_short(estimate).removeprefix(f"{estimate.term} ").partition(" (")
         p = p_phrase(estimate.p_value) if estimate.p_value is not None else ""
         rows.append((estimate.model, estimate.term, value, f"({interval}" if interval else "", p, "" if estimate.converged else "did not converge"))
-    return _aligned(rows, right={2})
+    return aligned(rows, right={2})
 
 
 def _where(bundle: Path) -> str:
@@ -177,7 +177,7 @@ def _cut(text: str) -> str:
     return line if len(line) <= LONGEST_END else line[: LONGEST_END - 1] + "…"
 
 
-def _aligned(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> str:
+def aligned(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> str:
     """The rows as columns two spaces apart; those numbered in `right` end at one edge. Empty columns take no room."""
     rows = [tuple(row) for row in rows]
     widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]

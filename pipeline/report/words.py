@@ -112,7 +112,8 @@ def _lost(facts: Facts) -> Story:
     pid, host = facts.process.get("pid", "?"), facts.process.get("host", "?")
     heard = f"its last sign of life came {duration(facts.known_seconds)} after its start"
     clauses = (f"process {pid} on {host} went away without ending the run", heard, _untouched(facts))
-    return Story(verdict=f"Lost{_where(facts)}", clauses=clauses, hint=_hint(facts))
+    after = " after publishing" if facts.published else _where(facts)
+    return Story(verdict=f"Lost{after}", clauses=clauses, hint=_hint(facts))
 
 
 def _running(facts: Facts) -> Story:
@@ -166,7 +167,7 @@ def _untouched(facts: Facts) -> str:
 def problem(facts: Facts) -> str:
     """Why a run did not complete, without what the verdict says: the step's name, or the gate's count of checks."""
     if facts.failure is None:
-        return "the reason is not on record"
+        return "the process that ran it is gone, after it had published" if facts.state is State.LOST and facts.published else "the reason is not on record"
     message = facts.failure.message.strip() or facts.failure.type
     if facts.gate is Gate.RED:
         return re.sub(r"^(?:RED: )?\d+ checks?, \d+ errors?: ", "", message)

@@ -37,9 +37,14 @@ def dataset_namespace(lake_name: str) -> str:
         SettingsError: the name has a sign that Marquez can't take. One such namespace breaks its lists for everybody, for good.
     """
     namespace = f"file://{lake_name}"
-    if not _NAMESPACE.fullmatch(namespace):
+    if not is_dataset_namespace(namespace):
         raise SettingsError(f"{namespace!r} can't be a namespace of datasets in lineage", hint="set PIPELINE_LAKE_NAME to letters, digits, _ and -")
     return namespace
+
+
+def is_dataset_namespace(text: str) -> bool:
+    """Whether a server can take a namespace of datasets and still list all of them afterwards."""
+    return bool(_NAMESPACE.fullmatch(text))
 
 
 # ---------------------------------------------------------------------------------------------- inputs

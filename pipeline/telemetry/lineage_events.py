@@ -100,14 +100,15 @@ def line(event: RunEvent | Mapping[str, Any]) -> str:
     """An event as one line of JSON, without what makes Marquez fail for ever: NUL, NaN and infinities."""
     from openlineage.client.serde import Serde
 
-    return Serde.to_json(_clean(Serde.to_dict(event)), allow_nan=False, separators=(",", ":"))
+    return Serde.to_json(clean(Serde.to_dict(event)), allow_nan=False, separators=(",", ":"))
 
 
-def _clean(value: Any) -> Any:
+def clean(value: Any) -> Any:
+    """A JSON value without NUL and lone surrogates in its texts, and with null for numbers that JSON does not have."""
     if isinstance(value, str):
         return value.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {_clean(key): _clean(item) for key, item in value.items()}
-    return [_clean(item) for item in value] if isinstance(value, list) else value
+        return {clean(key): clean(item) for key, item in value.items()}
+    return [clean(item) for item in value] if isinstance(value, list) else value

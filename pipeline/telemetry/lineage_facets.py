@@ -47,7 +47,7 @@ def job_facets(run: Run, step: Step | None = None) -> dict[str, JobFacet]:
             processingType="BATCH", integration=INTEGRATION, jobType=step.kind.value.upper() if step else "PIPELINE", producer=PRODUCER
         ),
     }
-    path = _path_in_repository(_code_file(run.pipeline, step)) if step else ""
+    path = _path_in_repository(_code_file(run.pipeline, step), run.code.root) if step else ""
     if path is not None and run.code.repository and run.code.commit:
         facets["sourceCodeLocation"] = source_code_location_job.SourceCodeLocationJobFacet(
             type="git",
@@ -79,13 +79,12 @@ def _code_file(pipeline: Pipeline, step: Step) -> Path | None:
     return Path(step.code.__code__.co_filename) if step.code else None
 
 
-@cache
-def _path_in_repository(file: Path | None) -> str | None:
-    """A file's path in the git work tree that it lies in; None outside of one, and for installed packages."""
-    if file is None or "site-packages" in file.parts:
+def _path_in_repository(file: Path | None, root: Path | None) -> str | None:
+    """A file's path in the run's git work tree; None outside of it, and for installed packages."""
+    if file is None or root is None or "site-packages" in file.parts:
         return None
-    resolved = file.resolve()
-    return next((resolved.relative_to(folder).as_posix() for folder in resolved.parents if (folder / ".git").exists()), None)
+    resolved, top = file.resolve(), root.resolve()
+    return resolved.relative_to(top).as_posix() if resolved.is_relative_to(top) else None
 
 
 # ---------------------------------------------------------------------------------------------- runs

@@ -20,11 +20,12 @@ def hooks_for(settings: Settings) -> list[Hook]:
     `PIPELINE_TELEMETRY=off` only the terminal's log is left. `OTEL_SDK_DISABLED=true` keeps its standard meaning: no traces,
     metrics and log records, and a line that says so; lineage is not OpenTelemetry's and stays.
     """
-    from pipeline.telemetry.logs import LogsHook
+    from pipeline.telemetry.logs import LogsHook, Style
 
     is_on = settings.telemetry is Switch.ON
     has_otel = is_on and (settings.otel_sdk_disabled or "").strip().lower() != "true"
-    logs = LogsHook(terminal_level=settings.log_level, to_bundle=has_otel, colour=not settings.no_color, resource_attributes=settings.resource_attributes)
+    style = Style.PLAIN if settings.is_plain_terminal else Style.MONOCHROME if settings.no_color else Style.COLOURED
+    logs = LogsHook(terminal_level=settings.log_level, to_bundle=has_otel, style=style, resource_attributes=settings.resource_attributes)
     if is_on and not has_otel:
         _log.warning("OTEL_SDK_DISABLED is true: no traces, metrics and log records are written")
     return [logs, *(_otel(settings) if has_otel else []), *(_lineage(settings) if is_on else [])]

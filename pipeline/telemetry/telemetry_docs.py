@@ -154,9 +154,11 @@ Beyond 300 bundles the oldest finished ones are moved to `runs/archive/<run id>/
 | `metrics.jsonl` | metrics | one line at the end |
 | `logs.jsonl` | log records | each as it comes |
 | `lineage.ndjson` | OpenLineage events | each as it happens |
-| `delivery.json` | what was pushed where | by whoever pushes |
+| `delivery.json` | what was handed to which server, and what waits | at the end and after it, by whoever sends |
 | `report.html` | the report | at the end; `pipeline report RUN` makes it anew |
 | `run.lock` | nothing: while the run lives, it holds a lock on it | taken away at the end |
+| `.reserve` | nothing: room on the disk for the manifest's last words, should the disk be full by then | taken away at the end |
+| `.experiments.json` | what MLflow has still to get (`docs/mlflow.md`) | at the end; taken away when MLflow has it |
 
 **Is it running?** A manifest that says `RUNNING` is believed only while somebody holds the lock (`flock`) on `run.lock`. The kernel
 lets go of it when the process dies, however it dies; then the run is LOST, in every list and report. The next run, or
@@ -164,7 +166,7 @@ lets go of it when the process dies, however it dies; then the run is LOST, in e
 bundle that was copied elsewhere while its run was going on is shown as LOST there.
 
 **JSON files** are replaced atomically (written beside, flushed to the disk, renamed): a reader sees the old or the new one. Numbers
-that JSON does not have become null. `manifest.schema.json` and `checks.schema.json` in `pipeline/telemetry/` are their JSON
+that JSON does not have become null. `manifest.schema.json`, `checks.schema.json` and `delivery.schema.json` in `pipeline/telemetry/` are their JSON
 Schemas (draft 2020-12), and the tables below are made from them. All times are UTC, `2026-11-21T14:11:02.123456Z`; seconds have
 six digits after the point; names of datasets are `layer/name`.
 
@@ -245,7 +247,7 @@ One self-contained page, made from the files above and from nothing else.
 def bundle_markdown() -> str:
     """The text of `docs/bundle.md`."""
     parts = [_BUNDLE]
-    for name in ("manifest", "checks"):
+    for name in ("manifest", "checks", "delivery"):
         schema = json.loads(files("pipeline.telemetry").joinpath(f"{name}.schema.json").read_text("utf-8"))
         rows = list(_fields(schema, schema.get("$defs", {}), ""))
         parts.append(f"## {name}.json\n\n{schema['description']}\n\n" + _table(("field", "type", "meaning"), rows))

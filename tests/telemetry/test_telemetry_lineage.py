@@ -136,8 +136,7 @@ def test_a_link_needs_a_file_in_a_work_tree_that_was_not_installed_there(run: Ru
     sql = tmp_path / place / "features.sql"
     sql.parent.mkdir(parents=True)
     sql.write_text("SELECT subject_id, week, avg(weight_kg) AS weight_mean_kg, count(*) AS weight_days FROM bronze.weight GROUP BY ALL")
-    if git:
-        (tmp_path / ".git").mkdir()
+    run.code = replace(run.code, root=tmp_path if git else None)
     run.steps[1].step = replace(run.steps[1].step, sql=sql)
     location = facet(find(tell(run), "START features"), "sourceCodeLocation", "job")
     assert (location and location["path"]) == path

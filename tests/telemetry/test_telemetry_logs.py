@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from pipeline import names
 from pipeline.records import Caller, Gate, Run, State
 from pipeline.telemetry import bundle, facts, logs
 from pipeline.telemetry.guard import Hooks
-from pipeline.telemetry.logs import LogsHook, get_logger
+from pipeline.telemetry.logs import LogsHook, Style, get_logger
 from pipeline.telemetry.tracing import TracesHook
 from pipeline.testing import logs as written
 from pipeline.testing import read_lines
@@ -317,11 +318,19 @@ class Screen(io.StringIO):
         return True
 
 
-@pytest.mark.parametrize(("screen", "colour", "coloured"), [(Screen(), True, True), (Screen(), False, False), (io.StringIO(), True, False)])
-def test_colours_are_for_a_screen_that_wants_them(run: Run, monkeypatch: pytest.MonkeyPatch, screen: io.StringIO, colour: bool, coloured: bool):
+@pytest.mark.parametrize(
+    ("screen", "style", "sent"),
+    [
+        (Screen(), Style.COLOURED, {"\r\x1b[2K", "\x1b[36m", "\x1b[33m", "\x1b[0m"}),
+        (Screen(), Style.MONOCHROME, {"\r\x1b[2K"}),
+        (Screen(), Style.PLAIN, set()),
+        (io.StringIO(), Style.COLOURED, set()),
+    ],
+)
+def test_control_sequences_are_for_a_screen_that_wants_them(run: Run, monkeypatch: pytest.MonkeyPatch, screen: io.StringIO, style: Style, sent: set[str]):
     monkeypatch.setattr(sys, "stderr", screen)
-    tell(run, LogsHook(colour=colour))
-    assert ("\x1b[36m" in screen.getvalue()) is coloured
+    tell(run, LogsHook(style=style))
+    assert set(re.findall(r"\r?\x1b\[\d+\w", screen.getvalue())) == sent
 
 
 def test_a_closed_terminal_stops_nothing(run: Run, monkeypatch: pytest.MonkeyPatch):

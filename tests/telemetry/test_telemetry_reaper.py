@@ -51,9 +51,11 @@ def test_what_it_had_published_is_not_denied(runs: Path):
     record = json.loads((run.bundle / bundle.MANIFEST).read_text())
     record["outputs"] = [{**output, "published": True} for output in record["outputs"]]
     bundle.write_json(run.bundle / bundle.MANIFEST, record)
-    (found,) = reaper.reap(runs)
+    told: list[str] = []
+    (found,) = reaper.reap(runs, closers=[lambda _path, _ended_ns, message: told.append(message)])
     assert record["outputs"]
     assert found.manifest["failure"]["hint"] == reaper.HINT_PUBLISHED
+    assert told == [found.manifest["failure"]["message"]] == [reaper.MESSAGE_PUBLISHED]
 
 
 def test_a_manifest_that_is_not_whole_is_told_and_keeps_nothing_from_being_closed(runs: Path, caplog: pytest.LogCaptureFixture):

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.records import Run
 from pipeline.settings import Settings, load
-from pipeline.telemetry.logs import LogsHook
+from pipeline.telemetry.logs import LogsHook, Style
 from pipeline.telemetry.setup import hooks_for
 from tests.telemetry.telemetry_support import python, tell
 
@@ -39,10 +39,14 @@ def test_any_other_value_does_not_disable_it(value: str):
     assert len(hooks_for(settings(OTEL_SDK_DISABLED=value))) == 4
 
 
-def test_no_color_and_the_level_reach_the_log():
-    (hook,) = hooks_for(settings(PIPELINE_TELEMETRY="off", NO_COLOR="1", PIPELINE_LOG_LEVEL="error"))
+@pytest.mark.parametrize(
+    ("environment", "style"),
+    [({}, Style.COLOURED), ({"NO_COLOR": "1"}, Style.MONOCHROME), ({"TERM": "dumb"}, Style.PLAIN), ({"TERM": "xterm"}, Style.COLOURED)],
+)
+def test_the_terminals_kind_and_the_level_reach_the_log(environment: dict[str, str], style: Style):
+    (hook,) = hooks_for(settings(PIPELINE_TELEMETRY="off", PIPELINE_LOG_LEVEL="error", **environment))
     assert isinstance(hook, LogsHook)
-    assert (hook._colour, hook._terminal.name) == (False, "ERROR")
+    assert (hook._style, hook._terminal.name) == (style, "ERROR")
 
 
 def test_nothing_heavy_is_imported_before_a_run_begins():
