@@ -28,14 +28,52 @@ notebooks: setup.dev ## Open the notebooks in Jupyter
 synth: setup.run ## Make synthetic data: ARGS="--subjects 100 --weeks 52 --seed 1 --out data"
 	@$(BIN)/pipeline synth $(ARGS)
 
+##@ Watch it
+
+.PHONY: obs.up
+obs.up: setup.run ## Start the stack: Grafana, Prometheus, Alertmanager, Loki, Jaeger, Marquez (docs/stack.md)
+	@$(BIN)/pipeline stack up $(ARGS)
+
+.PHONY: obs.down
+obs.down: setup.run ## Stop it; what it has stored is kept
+	@$(BIN)/pipeline stack down $(ARGS)
+
+.PHONY: obs.reset
+obs.reset: setup.run ## Stop it and delete what it has stored, after a question (ARGS=--yes: without)
+	@$(BIN)/pipeline stack reset $(ARGS)
+
+.PHONY: obs.status
+obs.status: setup.run ## Each service: state, health, ports, memory
+	@$(BIN)/pipeline stack status $(ARGS)
+
+.PHONY: obs.logs
+obs.logs: setup.run ## The services' logs: ARGS="collector --follow"
+	@$(BIN)/pipeline stack logs $(ARGS)
+
+.PHONY: demo
+demo: setup.run ## Two weeks of dated runs, one failed and one RED, so that there is something to see (docs/demo.md)
+	@$(BIN)/pipeline demo $(ARGS)
+
+.PHONY: lineage.up
+lineage.up: setup.run ## Start Marquez alone
+	@$(BIN)/pipeline stack up --part lineage $(ARGS)
+
+.PHONY: lineage.down
+lineage.down: setup.run ## Stop Marquez alone; what it has stored is kept
+	@$(BIN)/pipeline stack down --part lineage $(ARGS)
+
 ##@ Change it
 
 .PHONY: test
 test: setup.dev ## All tests that need no container engine
 	@$(BIN)/pytest $(ARGS)
 
+.PHONY: test.stack
+test.stack: setup.dev ## The tests that need a container engine: a whole stack is started, and stopped again
+	@$(BIN)/pytest tests/stack_live -m stack -n 0 --timeout 600 $(ARGS)
+
 .PHONY: check
-check: check.format check.lint check.types check.imports check.docs ## Format, lint, types, layers, generated documents
+check: check.format check.lint check.types check.imports check.docs check.stack ## Format, lint, types, layers, generated documents and dashboards
 
 .PHONY: check.format
 check.format: setup.dev
@@ -57,14 +95,19 @@ check.imports: setup.dev
 check.docs: setup.dev
 	@$(BIN)/python scripts/generate_docs.py --check
 
+.PHONY: check.stack
+check.stack: setup.dev
+	@$(BIN)/pipeline stack build --check
+
 .PHONY: fmt
 fmt: setup.dev ## Format the code and mend what ruff can mend
 	@$(BIN)/ruff check --quiet --fix-only .
 	@$(BIN)/ruff format --quiet .
 
 .PHONY: docs
-docs: setup.dev ## Write the documents that are generated from the code
+docs: setup.dev ## Write the documents, dashboards and rules that are generated from the code
 	@$(BIN)/python scripts/generate_docs.py
+	@$(BIN)/pipeline stack build
 
 .PHONY: bench
 bench: setup.dev ## Measure speed and memory (docs/performance.md)

@@ -15,8 +15,9 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from pipeline import errors
+from pipeline import cli_replay, cli_stack, errors
 from pipeline._version import __version__
+from pipeline.cli_doctor import EPILOG, doctor
 from pipeline.records import Gate
 
 app = typer.Typer(
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 contracts_app = typer.Typer(help="Check and document the contracts of a pipeline's datasets.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(contracts_app, name="contracts")
+app.add_typer(cli_stack.app, name="stack")
 
 AppOption = Annotated[str | None, typer.Option("--app", help="The pipeline, as package.module:NAME.", show_default="PIPELINE_APP, else the study")]
 LakeOption = Annotated[str | None, typer.Option("--lake", help="The lake's folder.", show_default="PIPELINE_LAKE, else lake")]
@@ -138,6 +140,26 @@ def synth(
         typer.echo(str(path))
 
 
+@app.command(epilog="Examples: pipeline demo · pipeline demo --days 7 --fresh · pipeline demo --remove")
+def demo(
+    days: Annotated[int, typer.Option("--days", min=1, help="How many days back from now.")] = 14,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the demo's runs first, and make all of them anew.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Only delete the demo's runs, its lake and its input.")] = False,
+    mlflow: Annotated[bool, typer.Option("--mlflow", help="Enter the runs in MLflow too, which takes longer.")] = False,
+    runs_folder: RunsOption = None,
+    app_name: AppOption = None,
+) -> None:
+    """Make two weeks of dated runs, one of them failed, one RED, to have something to look at."""
+    from pipeline import cli_demo
+    from pipeline.demo import Demo
+
+    found = Demo.of(runs=runs_folder, app=app_name, mlflow=mlflow)
+    if fresh or remove:
+        cli_demo.remove(found)
+    if not remove:
+        raise typer.Exit(cli_demo.make(found, days))
+
+
 @app.command(epilog="Example: pipeline quality --out quality")
 def quality(
     out: Annotated[Path, typer.Option("--out", help="Where Data Docs go.")] = Path("quality"),
@@ -151,6 +173,10 @@ def quality(
     verdict = api.quality(out, lake=lake, app=app_name)
     _print_json(verdict.as_json()) if as_json else typer.echo(verdict.text())
     raise typer.Exit(errors.GateError.exit_code if verdict.gate is Gate.RED else 0)
+
+
+app.command(epilog=EPILOG)(doctor)
+app.command(epilog=cli_replay.EPILOG)(cli_replay.replay)
 
 
 @contracts_app.command("check", epilog="Examples: pipeline contracts check · pipeline contracts check my_pipeline/contracts")

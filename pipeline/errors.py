@@ -10,7 +10,8 @@
     ├── GateError             a check of severity `error` failed: nothing was published (exit 3)
     ├── LakeBusyError         another run holds the lake's lock (exit 4)
     ├── LakeError             the lake or the runs folder can't be read or written (exit 1)
-    └── BackendError          a server that is asked is away or refuses (never fails a run)
+    ├── BackendError          a server that is asked is away or refuses (never fails a run)
+    └── StackError            the observability stack can't be started, stopped or looked at (exit 1)
 
 A message is the problem with the value in it; `hint` is what mends it; `slug` leads to `docs/errors.md#slug`.
 """
@@ -103,4 +104,11 @@ class BackendError(GoldtraceError):
     """A server that was asked is away or refuses."""
 
     slug = "backend"
+    retry_is_safe = True
+
+
+class StackError(GoldtraceError):
+    """The observability stack can't be started, stopped or looked at: no engine, a port that is taken, a service that does not come up."""
+
+    slug = "stack"
     retry_is_safe = True

@@ -1,0 +1,75 @@
+"""The stack's services as a person meets them: what each is for, its ports on this machine, and how it says that it is ready.
+
+What compose starts stands in `compose/*.yaml`; this is what those files can't say.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+# A part of the stack, and the compose files whose services it is.
+PARTS: Mapping[str, tuple[str, ...]] = {"obs": ("obs.yaml", "lineage.yaml"), "lineage": ("lineage.yaml",)}
+# One engine project, so that all parts share a network: compose is always told of all files.
+COMPOSE_FILES = ("obs.yaml", "lineage.yaml")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Port:
+    """One port of a service: the variable that moves it on this machine, and what it is in the container."""
+
+    variable: str
+    target: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """One service.
+
+    Attributes:
+        name: its name in the compose files.
+        title: its name in messages.
+        use: what a person opens it for; nothing for one that is not opened.
+        ports: the first is the one that is probed and shown.
+        ready_path: what answers 200 once the service does its work; None for one that is not asked over HTTP.
+    """
+
+    name: str
+    title: str
+    use: str = ""
+    ports: tuple[Port, ...] = ()
+    ready_path: str | None = None
+
+
+SERVICES = (
+    Service(name="grafana", title="Grafana", use="dashboards", ports=(Port(variable="GRAFANA_PORT", target=3000),), ready_path="/api/health"),
+    Service(name="marquez-web", title="Marquez", use="lineage", ports=(Port(variable="MARQUEZ_WEB_PORT", target=3000),), ready_path="/healthcheck"),
+    Service(name="jaeger", title="Jaeger", use="traces", ports=(Port(variable="JAEGER_PORT", target=16686),), ready_path="/"),
+    Service(name="prometheus", title="Prometheus", use="metrics and rules", ports=(Port(variable="PROMETHEUS_PORT", target=9090),), ready_path="/-/ready"),
+    Service(name="alertmanager", title="Alertmanager", use="alerts", ports=(Port(variable="ALERTMANAGER_PORT", target=9093),), ready_path="/-/ready"),
+    Service(name="reports", title="Reports", use="run reports", ports=(Port(variable="REPORTS_PORT", target=8088),), ready_path="/healthz"),
+    Service(name="loki", title="Loki", ports=(Port(variable="LOKI_PORT", target=3100),), ready_path="/ready"),
+    Service(
+        name="collector",
+        title="Collector",
+        ports=(
+            Port(variable="COLLECTOR_HEALTH_PORT", target=13133),
+            Port(variable="OTLP_GRPC_PORT", target=4317),
+            Port(variable="OTLP_HTTP_PORT", target=4318),
+        ),
+        ready_path="/",
+    ),
+    # The admin port with /healthcheck stays inside; this one asks the database too.
+    Service(name="marquez", title="Marquez API", ports=(Port(variable="MARQUEZ_PORT", target=5000),), ready_path="/api/v1/namespaces?limit=1"),
+    Service(name="postgres", title="Postgres"),
+)
+BY_NAME = {service.name: service for service in SERVICES}
+
+
+def title(name: str) -> str:
+    """A service's name in messages."""
+    return BY_NAME[name].title if name in BY_NAME else name
+
+
+def port_variable(service: str, target: int) -> str | None:
+    """The environment variable that moves a service's port, if we know it."""
+    ports = BY_NAME[service].ports if service in BY_NAME else ()
+    return next((port.variable for port in ports if port.target == target), None)
