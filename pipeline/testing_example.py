@@ -163,7 +163,9 @@ def example_run(bundle: Path, state: State = State.COMPLETED, *, gate: Gate | No
         lake="lake",
         lake_name="example",
         environment="test",
-        code=Code(version="0.1.0", commit="4f2a9c1e" * 5, branch="main", dirty=False, repository="https://example.org/goldtrace"),
+        code=Code(
+            version="0.1.0", commit="4f2a9c1e" * 5, branch="main", dirty=False, repository="https://example.org/goldtrace", root=Path(__file__).parents[1]
+        ),
         process=Process(pid=4242, host="host", python="3.11.9", platform="Linux-6.1-x86_64", command="pipeline run"),
         settings={"PIPELINE_LAKE": "lake", "PIPELINE_RUNS": "runs"},
         libraries={"duckdb": "2.0.0"},

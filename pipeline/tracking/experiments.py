@@ -16,22 +16,31 @@ from typing import Any
 from pipeline.errors import BackendError, LakeError
 from pipeline.records import Run, State, StepRun
 from pipeline.settings import Settings, Switch, mask
-from pipeline.tracking.process import Target, Worker, target
+from pipeline.tracking.process import REMOTE_SECONDS, Target, Worker, target
 from pipeline.tracking.record import RunRecord, lost_record, run_record
+from pipeline.tracking.waiting import forget, keep
+from pipeline.tracking.waiting import waiting as find_waiting
 from pipeline.tracking.worker import Answer, Refusal
 
 DELIVERY = "delivery.json"
+# Telemetry may cost a run 2 s and this share of its time.
+SHARE_OF_RUN = 0.02
+# How many runs that wait a run takes along: it may not take long, and the first of all is its own.
+TAKEN_ALONG = 2
+# How long somebody waits who asks for nothing else.
+PATIENT_SECONDS = 120.0
 
 
 class LostRuns:
-    """Collects runs whose process is gone, to mark them as killed in MLflow, all at once; `close` is a reaper's closer.
+    """The runs that MLflow does not have yet: those whose process is gone (`close` is a reaper's closer), and those that wait.
 
-    They wait for the end of the next run, whose worker takes them along, or for `deliver`. It does no harm: MLflow never
-    shows a run as going on, since a run is entered there when it has ended.
+    They are entered at the end of the next run, whose worker takes some along, or all of them by `deliver`. That they come late
+    does no harm: MLflow never shows a run as going on, since a run is entered there when it has ended.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._lake = Path(settings.lake).absolute()
         self._records: list[tuple[Path, RunRecord]] = []
 
     def close(self, bundle: Path, ended_ns: int, message: str) -> None:
@@ -40,21 +49,21 @@ class LostRuns:
             manifest = json.loads((bundle / "manifest.json").read_bytes())
             self._records.append((bundle, lost_record(manifest, ended_ns, message, self._settings)))
 
-    def take(self) -> list[tuple[Path, RunRecord]]:
-        """What is noted, and forget it."""
+    def take(self, waiting: int | None = TAKEN_ALONG) -> list[tuple[Path, RunRecord]]:
+        """What is noted, which is forgotten then, and the oldest of those that wait."""
         taken, self._records = self._records, []
-        return taken
+        return [*taken, *find_waiting(self._settings.runs, self._lake, waiting)] if self._settings.tracking is Switch.ON else []
 
     def deliver(self) -> None:
-        """Enter the noted runs with a worker of our own.
+        """Enter them all with a worker of our own, however long it takes.
 
         Raises:
             BackendError: the store did not take them; each bundle's `delivery.json` says so too.
             LakeError: a `delivery.json` can't be written.
         """
-        if self._records:
+        if records := self.take(waiting=None):
             with Worker(target(self._settings)) as worker:
-                _deliver(worker, self.take())
+                _deliver(worker, records, self._lake, seconds=PATIENT_SECONDS)
 
 
 class ExperimentsHook:
@@ -89,8 +98,7 @@ class ExperimentsHook:
                 # A run that is still going on was torn down in a way that nobody foresaw; there is nothing true to say of it yet.
                 if run.state is not State.RUNNING:
                     records = [(run.bundle, run_record(run, self._settings, self._lake_root)), *self._lost.take()]
-                    # Whoever ended the run waits for it, and may not wait long before killing it.
-                    _deliver(worker, records, briefly=run.state is State.ABORTED)
+                    _deliver(worker, records, self._lake_root, seconds=_allowance(run, worker.target))
 
     @contextmanager
     def step(self, run: Run, step: StepRun) -> Iterator[None]:  # noqa: ARG002 - the seam hands over both
@@ -98,10 +106,21 @@ class ExperimentsHook:
         yield
 
 
-def _deliver(worker: Worker, records: list[tuple[Path, RunRecord]], *, briefly: bool = False) -> None:
-    answer = worker.ask([record for _, record in records], briefly=briefly)
-    for place, (bundle, _) in enumerate(records):
-        _write_delivery(bundle, _entry(worker.target, answer, place))
+def _allowance(run: Run, store: Target) -> float:
+    """How many seconds the run may wait for the store. Whoever aborted it waits too, and may not wait long before killing it."""
+    share = SHARE_OF_RUN * ((run.ended_ns or run.started_ns) - run.started_ns) / 1e9
+    return min(store.seconds, REMOTE_SECONDS) if run.state is State.ABORTED else store.seconds + share
+
+
+def _deliver(worker: Worker, records: list[tuple[Path, RunRecord]], lake: Path, *, seconds: float) -> None:
+    answer = worker.ask([record for _, record in records], seconds)
+    for place, (bundle, record) in enumerate(records):
+        entry = _entry(worker.target, answer, place)
+        _write_delivery(bundle, entry)
+        if entry["state"] == "pending":
+            keep(bundle, record, lake)
+        else:
+            forget(bundle)
     if answer["refusal"]:
         raise _error(worker.target, answer["refusal"])
 
@@ -113,7 +132,8 @@ def _entry(target: Target, answer: Answer, place: int) -> dict[str, Any]:
         delivered = answer["delivered"][place]
         return {"state": "delivered", **entry, "parent_run_id": delivered["parent_run_id"], "runs": delivered["runs"]}
     refusal = answer["refusal"]
-    return {"state": "pending" if refusal is None or refusal["retry_is_safe"] else "failed", **entry, "detail": _detail(refusal) if refusal else ""}
+    was_tried = place == len(answer["delivered"])
+    return {"state": "failed" if was_tried and refusal and not refusal["retry_is_safe"] else "pending", **entry, "detail": _detail(refusal) if refusal else ""}
 
 
 def _detail(refusal: Refusal) -> str:
@@ -122,7 +142,8 @@ def _detail(refusal: Refusal) -> str:
 
 def _error(target: Target, refusal: Refusal) -> BackendError:
     missing = refusal["error"] == "ModuleNotFoundError"
-    hint = "pip install mlflow, or set PIPELINE_TRACKING=off" if missing else "the run is whole without it; docs/mlflow.md says what to do"
+    later = "the next run enters it, or pipeline replay does" if refusal["retry_is_safe"] else "the run is whole without it; docs/mlflow.md says what to do"
+    hint = "pip install mlflow, or set PIPELINE_TRACKING=off" if missing else later
     return BackendError(f"MLflow at {target.masked} did not take the run: {_detail(refusal)}", hint=hint, target=target.masked)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from pipeline.settings import Settings, mask
+from pipeline.settings import Settings, from_here, mask
 from pipeline.tracking.record import RunRecord
 from pipeline.tracking.worker import Answer, Order
 
@@ -41,8 +41,8 @@ class Target:
 
     @property
     def masked(self) -> str:
-        """The address without user and password."""
-        return mask(self.uri)
+        """The address without user and password, and without the way to a local file."""
+        return from_here(mask(self.uri))
 
 
 def target(settings: Settings) -> Target:
@@ -92,9 +92,9 @@ class Worker:
             start_new_session=True,
         )
 
-    def ask(self, records: list[RunRecord], *, briefly: bool = False) -> Answer:
-        """Hand over the records and wait for the answer, at most as long as the target says; `briefly`: as long as for a remote one."""
-        seconds = min(self.target.seconds, REMOTE_SECONDS) if briefly else self.target.seconds
+    def ask(self, records: list[RunRecord], seconds: float | None = None) -> Answer:
+        """Hand over the records and wait for the answer, at most as long as the target says unless it is said here."""
+        seconds = self.target.seconds if seconds is None else seconds
         if self._process is None:
             return _silence(self._unstarted)
         order: Order = {"records": records}

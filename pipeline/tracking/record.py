@@ -9,7 +9,6 @@ import csv
 import io
 import math
 import re
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, fields
 from datetime import datetime
@@ -89,7 +88,7 @@ class RunRecord(TypedDict):
 
 def run_record(run: Run, settings: Settings, lake_root: Path) -> RunRecord:
     """What is logged about a run that has ended; models and figures only when they were published."""
-    ended_ns = run.ended_ns or time.time_ns()
+    ended_ns = run.ended_ns or run.clock.now_ns()
     published = run.pipeline.estimates in run.published
     return {
         "run_id": str(run.id),

@@ -1,6 +1,5 @@
 """What the documents show is run as it stands there."""
 
-import os
 import re
 import shlex
 import subprocess
@@ -13,16 +12,18 @@ from typer.testing import CliRunner
 
 from pipeline.cli import app
 
-COMMAND = [sys.executable, "-c", "from pipeline.cli import main; main()"]
 
-
-def test_your_own_pipeline_runs_as_its_page_says(documents: Any, tmp_path: Path) -> None:
+def test_your_own_pipeline_runs_as_its_page_says(documents: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = documents["docs/your-own-pipeline.md"].blocks
     _write_files(blocks, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PIPELINE_TRACKING", "off")
+    monkeypatch.setattr("sys.path", list(sys.path))  # the command adds the working folder
+    monkeypatch.delitem(sys.modules, "shop", raising=False)
     check, run, show = (shlex.split(line)[1:] for line in _only(blocks, "sh").splitlines())
-    assert _command(check, tmp_path) == "4 contracts are right\n"
-    assert re.search(r"COMPLETED.*YELLOW", _command(run, tmp_path), re.DOTALL | re.IGNORECASE)
-    assert re.search(r"\bsummary\b", _command(show, tmp_path))
+    assert _command(check) == "4 contracts are right\n"
+    assert re.search(r"COMPLETED.*YELLOW", _command(run), re.DOTALL | re.IGNORECASE)
+    assert re.search(r"\bsummary\b", _command(show))
     printed = subprocess.run([sys.executable, "-c", _only(blocks, "python run")], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert printed == _only(blocks, "text output")
 
@@ -40,8 +41,7 @@ def test_the_commands_of_the_quickstart_work_in_their_order(documents: Any, tmp_
     assert [words[0] for words in commands] == ["run", "synth", "run", "runs", "show", "show", "report"]
     small = ["synth", "--subjects", "12", "--weeks", "8"]
     for words in ([*small, "--out", "my/folder"], *commands):
-        result = CliRunner().invoke(app, [*small, *words[words.index("--seed") :]] if words[:2] == ["synth", "--subjects"] and "--seed" in words else words)
-        assert result.exit_code == 0, f"pipeline {' '.join(words)}: {result.output} {result.exception}"
+        _command([*small, *words[words.index("--seed") :]] if words[:2] == ["synth", "--subjects"] and "--seed" in words else words)
     for block in documents["docs/quickstart.md"].blocks:
         if block.info == "python" and "quarantine" not in block.text:
             exec(compile(block.text, "docs/quickstart.md", "exec"), {})
@@ -60,7 +60,7 @@ def _only(blocks: list[Any], info: str) -> str:
     return str(text)
 
 
-def _command(words: list[str], folder: Path) -> str:
-    done = subprocess.run([*COMMAND, *words], cwd=folder, env={**os.environ, "PIPELINE_TRACKING": "off"}, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+def _command(words: list[str]) -> str:
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, f"pipeline {' '.join(words)}: {done.output} {done.exception}"
     return done.stdout

@@ -39,6 +39,21 @@ def silver_of_the_sample(study_run: Path) -> dict[str, str]:
     return {name: datasets[name]["version"] for name in SILVER}
 
 
+@pytest.fixture(scope="session")
+def lake_of_bronze(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake with the sample's bronze tables, to be copied."""
+    folder = tmp_path_factory.mktemp("bronze")
+    go(until="fiber", lake=str(folder / "lake"), runs=folder / "runs")
+    return folder / "lake"
+
+
+@pytest.fixture
+def before(lake_of_bronze: Path) -> dict[str, tuple[str, int]]:
+    """What is in the working folder's lake, which has the sample's bronze tables."""
+    shutil.copytree(lake_of_bronze, "lake")
+    return lake_now()
+
+
 @pytest.fixture
 def given(tmp_path: Path) -> Path:
     """A folder with the sample's files, to be spoilt."""
@@ -420,9 +435,7 @@ class Interrupting:
 
 
 @pytest.mark.parametrize("step", [step.name for step in PIPELINE.steps])
-def test_ctrl_c_in_a_step_aborts_the_run_and_leaves_the_lake_as_it_was(step: str) -> None:
-    go(until="fiber")
-    before = lake_now()
+def test_ctrl_c_in_a_step_aborts_the_run_and_leaves_the_lake_as_it_was(step: str, before: dict[str, tuple[str, int]]) -> None:
     run = execute(PIPELINE, load(tracking="off", log_level="error"), Order(until=step, hooks=[Interrupting(step)]))
     assert (run.state, exit_code(run)) == (State.ABORTED, 130)
     assert [(done.step.name, done.state) for done in run.steps][-1] == (step, State.ABORTED)
@@ -440,10 +453,8 @@ def test_a_second_run_at_the_same_time_is_told_that_the_lake_is_busy() -> None:
     assert not Path("lake").exists()
 
 
-def test_a_full_disk_fails_with_a_clear_message_and_leaves_the_lake_as_it_was(tmp_path: Path) -> None:
+def test_a_full_disk_fails_with_a_clear_message_and_leaves_the_lake_as_it_was(tmp_path: Path, before: dict[str, tuple[str, int]]) -> None:
     """A limit on the size of files stands in for the disk: the kernel refuses the write of bronze/nutrition in the middle."""
-    go(until="fiber")
-    before = lake_now()
     rows = read("nutrition")
     large = inputs(tmp_path / "input", nutrition=[rows[0], *([*row[:4], *(f"{cell}{place}" for cell in row[4:])] for place, row in enumerate(rows[1:]))])
     limit = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)); os.execv(sys.argv[1], sys.argv[1:])"
@@ -456,12 +467,10 @@ def test_a_full_disk_fails_with_a_clear_message_and_leaves_the_lake_as_it_was(tm
     assert lake_now() == before
 
 
-def test_a_read_only_lake_fails_with_a_clear_message() -> None:
+def test_a_read_only_lake_fails_with_a_clear_message(before: dict[str, tuple[str, int]]) -> None:
     prefix = root_without_its_rights()
     if prefix is None:
         pytest.skip("runs as root, and setpriv is not there to give up root's right to write anywhere")
-    go(until="fiber")
-    before = lake_now()
     lake = Path("lake")
     (lake / ".lock").chmod(0o444)
     lake.chmod(0o555)

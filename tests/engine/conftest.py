@@ -3,10 +3,13 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.engine.engine_support import Start, write_source
+from pipeline import api
+from pipeline.records import Run
+from tests.engine.engine_support import Go, Start, write_source
 
 APP = """
 import os, pathlib, time
@@ -104,6 +107,19 @@ def app(tmp_path: Path) -> Path:
     (tmp_path / "features.sql").write_text(SQL)
     (tmp_path / "small_app.py").write_text(APP)
     return tmp_path
+
+
+@pytest.fixture
+def go(app: Path, monkeypatch: pytest.MonkeyPatch) -> Go:
+    """Run the small pipeline in this process, without MLflow."""
+    monkeypatch.chdir(app)
+    monkeypatch.syspath_prepend(str(app))
+    sys.modules.pop("small_app", None)  # that of another test's folder
+
+    def goer(**options: Any) -> Run:
+        return api.run(app="small_app:PIPELINE", tracking="off", **options)
+
+    return goer
 
 
 @pytest.fixture

@@ -4,6 +4,9 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from pipeline.records import Run
+
+Go = Callable[..., Run]
 Start = Callable[..., "subprocess.Popen[str]"]
 
 

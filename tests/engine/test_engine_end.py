@@ -4,15 +4,22 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from pipeline.records import State
+from pipeline.api import load_app
+from pipeline.engine.lake import Lake
+from pipeline.engine.runner import Order, execute
+from pipeline.records import Run, State, StepRun
+from pipeline.settings import load
 from pipeline.telemetry import bundle
-from tests.engine.engine_support import Start, tree
+from tests.engine.engine_support import Go, Start, tree
 
 SLOW = "SELECT count(*) FROM range(4000000000) t(i) WHERE hash(i) % 7 = 8"
 
@@ -40,8 +47,8 @@ def wait_for_step(app: Path, step: str) -> Path:
     ("step", "signum", "code"),
     [("features", signal.SIGINT, 130), ("total", signal.SIGTERM, 143), pytest.param("words", signal.SIGHUP, 129, marks=pytest.mark.slow)],
 )
-def test_a_signal_in_a_step_aborts_the_run_and_leaves_the_lake_as_it_was(app: Path, start: Start, step: str, signum: int, code: int) -> None:
-    start("run").communicate()
+def test_a_signal_in_a_step_aborts_the_run_and_leaves_the_lake_as_it_was(app: Path, go: Go, start: Start, step: str, signum: int, code: int) -> None:
+    go()
     before = tree(app / "lake")
     slow_down(app, step)
     with start("run") as running:
@@ -85,9 +92,9 @@ def test_two_runs_at_once_one_is_busy_and_one_that_waits_completes(app: Path, st
             assert (first.wait(), third.returncode) == (0, 0)
 
 
-def test_a_full_disk_in_the_middle_of_a_write_fails_clearly_and_leaves_the_lake_as_it_was(app: Path, start: Start) -> None:
+def test_a_full_disk_in_the_middle_of_a_write_fails_clearly_and_leaves_the_lake_as_it_was(app: Path, go: Go, start: Start) -> None:
     """A limit on the size of files stands in for the disk: the kernel refuses the write in the same place."""
-    start("run").communicate()
+    go()
     before = tree(app / "lake")
     rows = "".join(f"P{i},1,{i % 100}.{i}\n" for i in range(60_000))
     (app / "input" / "weight.csv").write_text("subject_id,week,weight_kg\n" + rows)
@@ -101,13 +108,57 @@ def test_a_full_disk_in_the_middle_of_a_write_fails_clearly_and_leaves_the_lake_
     assert tree(app / "lake") == before
 
 
-def test_a_read_only_lake_fails_clearly(app: Path, start: Start) -> None:
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a disk of its own, which can be filled."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = os.geteuid() == 0 and subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder], capture_output=True, check=False).returncode == 0
+    if not mounted:
+        pytest.skip("this user may not mount a small disk")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+class Filling:
+    """A hook that fills the disk when a run has published, before the others have ended."""
+
+    signal = "test"
+
+    def __init__(self, disk: Path) -> None:
+        self._disk = disk
+
+    @contextmanager
+    def run(self, run: Run) -> Iterator[None]:
+        yield
+        with suppress(OSError), (self._disk / "full").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+
+    @contextmanager
+    def step(self, run: Run, step: StepRun) -> Iterator[None]:
+        yield
+
+
+def test_a_disk_that_is_full_at_the_end_does_not_keep_the_bundle_from_saying_how_the_run_ended(app: Path, go: Go, small_disk: Path) -> None:
+    runs = small_disk / "runs"
+    settings = load(runs=runs, tracking="off", log_level="error")
+    done = execute(load_app("small_app:PIPELINE"), settings, Order(hooks=[Filling(small_disk)]))
+    found = bundle.read(done.bundle)
+    assert (done.state, found.state) == (State.COMPLETED, State.COMPLETED)
+    assert {output["dataset"] for output in found.manifest["outputs"] if output["published"]} == set(Lake("lake").current()["datasets"])
+    assert (done.bundle / bundle.CHECKS).exists()
+    assert not (done.bundle / bundle.RESERVE).exists()
+    assert done.telemetry_lost  # what the others had to say at the end
+
+
+def test_a_read_only_lake_fails_clearly(app: Path, go: Go, start: Start) -> None:
     prefix: tuple[str, ...] = ()
     if os.geteuid() == 0:  # root may write anywhere unless it gives up that right
         if shutil.which("setpriv") is None:
             pytest.skip("runs as root, and setpriv is not there to give up root's right to write anywhere")
         prefix = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
-    start("run").communicate()
+    go()
     (app / "lake").chmod(0o555)
     (app / "lake" / ".lock").chmod(0o444)
     before = tree(app / "lake")

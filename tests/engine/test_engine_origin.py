@@ -28,8 +28,14 @@ def test_a_work_tree_tells_commit_branch_and_whether_it_is_dirty(work_tree: Path
     (work_tree / "a.py").write_text("x = 2\n")
     dirty = origin.code(work_tree)
     assert (clean.branch, clean.dirty, dirty.dirty) == ("main", False, True)
-    assert clean.commit == dirty.commit
+    assert (clean.root, clean.commit) == (work_tree, dirty.commit)
     assert len(str(clean.commit)) == 40
+
+
+def test_a_lake_in_the_work_tree_does_not_make_it_dirty(work_tree: Path) -> None:
+    (work_tree / "lake").mkdir()
+    (work_tree / "lake" / "current.json").write_text("{}")
+    assert origin.code(work_tree).dirty is False
 
 
 def test_code_that_only_lies_below_a_repository_has_no_commit(work_tree: Path) -> None:

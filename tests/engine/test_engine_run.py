@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,21 +15,7 @@ from pipeline.engine.runner import Order, execute, exit_code
 from pipeline.records import Gate, Outcome, Run, State, StepRun
 from pipeline.settings import load
 from pipeline.telemetry import bundle
-from tests.engine.engine_support import tree, write_source
-
-Go = Callable[..., Run]
-
-
-@pytest.fixture
-def go(app: Path, monkeypatch: pytest.MonkeyPatch) -> Go:
-    monkeypatch.chdir(app)
-    monkeypatch.syspath_prepend(str(app))
-    sys.modules.pop("small_app", None)  # that of another test's folder
-
-    def goer(**options: Any) -> Run:
-        return api.run(app="small_app:PIPELINE", tracking="off", **options)
-
-    return goer
+from tests.engine.engine_support import Go, tree, write_source
 
 
 def test_a_run_publishes_all_datasets_and_says_so_in_its_manifest(go: Go, app: Path) -> None:
@@ -58,6 +44,16 @@ def test_until_runs_what_the_step_needs_and_nothing_else(go: Go) -> None:
 def test_a_broken_row_is_set_aside_with_its_place_and_the_gate_is_yellow(go: Go, app: Path) -> None:
     write_source(app, "weight", "weight_kg", [(f"P{i}", 1, 70) for i in range(9)] + [("P9", 1, 900)])
     run = go()
+    (aside,) = bundle.read(run.bundle).manifest["quarantined"]
+    current = Lake("lake").current()["datasets"]["quarantine/bronze/weight"]
+    assert (aside["dataset"], aside["step"], aside["rows"], aside["version"], aside["path"]) == (
+        "bronze/weight",
+        "weight",
+        1,
+        current["version"],
+        current["path"],
+    )
+    assert f"{aside['version']}" in (run.bundle / "report.html").read_text("utf-8")
     assert (run.gate, run.steps[0].rows_quarantined) == (Gate.YELLOW, {"bronze/weight": 1})
     broken = [check for check in run.checks if check.outcome is Outcome.QUARANTINED]
     assert [check.records for check in broken] == [(("weight.csv", 10),)]
@@ -210,6 +206,9 @@ def test_a_lake_that_can_not_be_published_to_is_told_before_the_first_step(go: G
 def test_two_runs_at_once_in_one_process_keep_their_facts_apart(go: Go, app: Path) -> None:
     import threading
 
+    code = (app / "small_app.py").read_text()
+    talking = "import logging; from pipeline import get_logger; logging.getLogger('theirs').warning('standard'); get_logger().info('structured')"
+    (app / "small_app.py").write_text(code.replace("def words(total):\n", f"def words(total):\n    {talking}\n"))
     done: dict[str, Run] = {}
     threads = [threading.Thread(target=lambda lake=lake: done.update({lake: go(lake=lake)})) for lake in ("one", "two")]
     for thread in threads:
@@ -225,4 +224,6 @@ def test_two_runs_at_once_in_one_process_keep_their_facts_apart(go: Go, app: Pat
             for record in scope["logRecords"]
         ]
         assert {record["traceId"] for record in records} == {run.id.hex}
-        assert sum(record["eventName"] == "step.finished" for record in records) == 5
+        assert sum(record.get("eventName") == "step.finished" for record in records) == 5
+        free = [record["body"]["stringValue"] for record in records if not record.get("eventName")]
+        assert free == ["standard", "structured"]

@@ -5,9 +5,7 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from pathlib import Path
 
-import duckdb
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -16,51 +14,9 @@ from scipy import stats
 from statsmodels.regression.linear_model import OLS
 
 from pipeline.study.aggregates import change_by_fiber, change_by_week, group_means, missing_by_week
-from pipeline.study.figures import draw_figures
+from tests.study.figures_support import FrameTable, drawn, estimates, study
 
 FILES = ["coefficients.svg", "weight_change.svg", "fiber_and_weight_change.svg", "missing_weights.svg"]
-
-
-class FrameTable:
-    """A pandas DataFrame as the engine's Table."""
-
-    def __init__(self, name, frame):
-        self.name, self.frame, self.rows = name, frame, len(frame)
-
-    def query(self, sql):
-        with duckdb.connect() as connection:
-            return connection.register(self.name, self.frame).execute(sql).df()
-
-    def df(self):
-        return self.frame
-
-
-def study(subjects=30, weeks=8, seed=0):
-    """Trajectories with missing weights."""
-    random = np.random.default_rng(seed)
-    frame = pd.DataFrame([(f"anna-{subject:03d}", week) for subject in range(subjects) for week in range(1, weeks + 1)], columns=["subject_id", "week"])
-    frame["weight_kg"] = np.where(random.random(len(frame)) < 0.15, np.nan, 70 + random.normal(size=len(frame)))
-    frame["delta_from_baseline_kg"] = frame.weight_kg - 70
-    frame["delta_kg_next"] = frame.groupby("subject_id").weight_kg.diff().groupby(frame.subject_id).shift(-1)
-    frame["fiber_g_week"] = random.gamma(18, 9.5, len(frame))
-    return frame
-
-
-def estimates(**changes):
-    rows = [
-        (model, term) for model in ("ols_cluster", "fixed_effects", "mixed_effects") for term in ("fiber_g_week", "calories_week", "beans_week", "potato_week")
-    ]
-    frame = pd.DataFrame(rows, columns=["model", "term"]).assign(estimate=-0.016, ci_low=-0.033, ci_high=0.001)
-    return frame.assign(**changes)
-
-
-def drawn(frame, models=None):
-    modeling = frame.dropna(subset="delta_kg_next")
-    return draw_figures(
-        models=FrameTable("models", estimates() if models is None else models),
-        modeling_dataset=FrameTable("modeling_dataset", modeling),
-        subject_trajectories=FrameTable("subject_trajectories", frame),
-    )
 
 
 @pytest.fixture(scope="module")
@@ -107,10 +63,11 @@ def test_a_coefficient_stands_at_its_value_in_the_units_of_the_axis():
     assert " −50 " in text  # per 1,000 kcal
 
 
-def test_the_same_tables_give_the_same_bytes_in_another_process_and_order(figures, tmp_path):
+def test_the_same_tables_give_the_same_bytes_in_another_process_and_order(figures, tmp_path, root):
     program = f"""
-import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
-from test_study_figures import *
+import sys; sys.path.insert(0, {str(root)!r})
+from pathlib import Path
+from tests.study.figures_support import drawn, study
 for name, svg in drawn(study().sample(frac=1, random_state=1)).items(): Path(name).write_bytes(svg)
 """
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "7", "MPLBACKEND": "pdf"}

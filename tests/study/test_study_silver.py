@@ -145,14 +145,14 @@ FIBER = st.lists(
 ).map(numbered)
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(weight=WEIGHT)
 def test_trajectories_are_as_defined_whatever_is_missing_or_shares_a_date(lake, weight):
     lake.fill({"weight": weight}, {}).make("subject_trajectories")
     assert reference.differences(lake.rows("subject_trajectories"), reference.subject_trajectories(weight)) == []
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(nutrition=NUTRITION, fiber=FIBER)
 def test_weekly_features_are_as_defined_whichever_file_knows_a_week(lake, nutrition, fiber):
     lake.fill({"nutrition": nutrition, "fiber": fiber}, PHRASES).make("weekly_features")
@@ -166,7 +166,7 @@ def test_deviations_of_nearly_equal_days_keep_their_digits(lake):
     assert reference.differences(lake.rows("weekly_features"), reference.weekly_features([], fiber, PHRASES)) == []
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(weight=WEIGHT, nutrition=NUTRITION, fiber=FIBER)
 def test_the_modeling_dataset_is_as_defined_whatever_overlaps(lake, weight, nutrition, fiber):
     weight = list({(row["subject_id"], row["date"]): row for row in weight}.values())  # its key
@@ -219,7 +219,7 @@ def test_the_kelvin_sign_and_the_long_s_are_no_ascii_letters(lake):
 SIGNS_OF_EXPRESSIONS = st.text(alphabet="ab AB.*+?()[]{}|^$\\-&#~'\"é", min_size=1, max_size=5)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(phrases=st.lists(SIGNS_OF_EXPRESSIONS, min_size=1, max_size=4), foods=st.lists(SIGNS_OF_EXPRESSIONS, min_size=1, max_size=6))
 @example(phrases=["a", "b", "a b"], foods=["a b"])  # two: the first listed wins
 @example(phrases=["a b", "a", "b"], foods=["a b"])  # one

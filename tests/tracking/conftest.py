@@ -1,6 +1,5 @@
 """Runs that were put into one MLflow store by the real worker, and what the store then says about them."""
 
-import fcntl
 import json
 import os
 import pickle
@@ -25,9 +24,7 @@ from pipeline.settings import load as load_settings
 from pipeline.telemetry import bundle
 from pipeline.testing import example_run
 from pipeline.tracking.experiments import ExperimentsHook, LostRuns
-from pipeline.tracking.mlflow_store import Delivered
-from pipeline.tracking.process import Worker, target
-from pipeline.tracking.record import run_record
+from pipeline.tracking.record import RunRecord, run_record
 
 READER = Path(__file__).with_name("read_mlflow.py")
 X = ["dose", "age"]
@@ -153,34 +150,34 @@ class Told:
 
 
 @pytest.fixture(scope="session")
-def told(tmp_path_factory: pytest.TempPathFactory, fits: Fits, modelled: Callable[..., Run], settings_for: Callable[..., Settings]) -> Told:
+def told(made_once: Callable[..., Path], fits: Fits, modelled: Callable[..., Run], settings_for: Callable[..., Settings]) -> Told:
     """The history, made once for all of pytest's processes."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
-    kept = shared / "told.pickle"
-    with (shared / "told.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not kept.exists():
-            kept.write_bytes(pickle.dumps(make_history(shared / "a place with spaces", fits, modelled, settings_for)))
-    return pickle.loads(kept.read_bytes())
+
+    def fill(folder: Path) -> None:
+        (folder / "told.pickle").write_bytes(pickle.dumps(make_history(folder, fits, modelled, settings_for)))
+
+    return pickle.loads((made_once("a place with spaces", fill) / "told.pickle").read_bytes())
 
 
 def make_history(folder: Path, fits: Fits, modelled: Callable[..., Run], settings_for: Callable[..., Settings]) -> Told:
-    """Two runs at the same time in a new store; then the first again, with a lost one; and the second again as if half of it
-    were missing, and then as lost.
+    """Two runs at the same time in a new store. Then, by one worker, the first again, with a lost one; and the second again as if
+    half of it were missing, and then as lost.
     """
     settings = settings_for(folder / "runs", tracking_timeout=60)
     first, second = modelled(settings.runs, 1), modelled(settings.runs, 2)
     side_by_side(lambda: deliver(first, settings, folder / "lake"), lambda: deliver(second, settings, folder / "lake"))
-    deliveries = {"first": delivery(first), "second": delivery(second)}
+    deliveries = {"first": delivery(first.bundle), "second": delivery(second.bundle)}
     lost = example_run(settings.runs / "unnamed", State.LOST, number=3)
     lost.bundle = lost.bundle.rename(settings.runs / str(lost.id))
     bundle.write_manifest(lost)
-    lost_runs = LostRuns(settings)
+    again = run_record(second, settings, folder / "lake")
+    taken_along = {folder / "again": again, folder / "then lost": {**again, "state": "LOST", "status": "KILLED"}}
+    lost_runs = AndOthers(settings, taken_along)
     lost_runs.close(lost.bundle, lost.ended_ns, "the process that ran it is gone")
     forget_the_end_of(deliveries["second"]["parent_run_id"], settings.runs / "mlflow.db")
-    side_by_side(lambda: deliver(first, settings, folder / "lake", lost_runs), lambda: deliveries.update(deliver_twice(second, settings, folder / "lake")))
-    deliveries |= {"first again": delivery(first), "lost": delivery(lost)}
+    deliver(first, settings, folder / "lake", lost_runs)
+    deliveries |= {"first again": delivery(first.bundle), "lost": delivery(lost.bundle)}
+    deliveries |= {f"second {place.name}": delivery(place) for place in taken_along}
     table = folder / "data.csv"
     fits.data.to_csv(table, index=False)
     uri = f"sqlite:///{settings.runs}/mlflow.db"
@@ -188,6 +185,19 @@ def make_history(folder: Path, fits: Fits, modelled: Callable[..., Run], setting
     program = [sys.executable, "-W", "ignore", str(READER), uri, first.pipeline.name, str(table)]
     said = json.loads(subprocess.run(program, env=environment, check=True, capture_output=True).stdout)
     return Told(settings.runs, settings, first, second, lost, deliveries, said)
+
+
+class AndOthers(LostRuns):
+    """Lost runs, and other records; what becomes of each of those is told in a folder of its own."""
+
+    def __init__(self, settings: Settings, others: dict[Path, RunRecord]) -> None:
+        super().__init__(settings)
+        self._others = others
+
+    def take(self) -> list[tuple[Path, RunRecord]]:
+        for place in self._others:
+            place.mkdir()
+        return [*super().take(), *self._others.items()]
 
 
 def side_by_side(*works: Callable[[], None]) -> None:
@@ -204,21 +214,13 @@ def forget_the_end_of(parent_run_id: str, database: Path) -> None:
         connection.execute("DELETE FROM tags WHERE key = 'goldtrace.delivered' AND run_uuid = ?", (parent_run_id,))
 
 
-def deliver_twice(run: Run, settings: Settings, lake: Path) -> dict[str, Delivered]:
-    """Deliver a run as it is, and then as one that was lost."""
-    record = run_record(run, settings, lake)
-    with Worker(target(settings)) as worker:
-        answer = worker.ask([record, {**record, "state": "LOST", "status": "KILLED"}])
-    return dict(zip(("second again", "second lost"), answer["delivered"], strict=True))
-
-
 def deliver(run: Run, settings: Settings, lake: Path, lost: LostRuns | None = None) -> None:
     with ExperimentsHook(settings, lake, lost).run(run):
         pass
 
 
-def delivery(run: Run) -> dict:
-    return json.loads((run.bundle / "delivery.json").read_text())["experiments"]
+def delivery(folder: Path) -> dict:
+    return json.loads((folder / "delivery.json").read_text())["experiments"]
 
 
 @pytest.fixture
@@ -235,11 +237,11 @@ def black_hole() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def ready_store(told: Told) -> Callable[[Path], None]:
+def ready_store(study_run: Path) -> Callable[[Path], None]:
     """Puts a ready store's file into a folder of runs, which is quicker than making one."""
 
     def copy(runs: Path) -> None:
         runs.mkdir(parents=True, exist_ok=True)
-        shutil.copy(told.runs / "mlflow.db", runs / "mlflow.db")
+        shutil.copy(study_run / "runs" / "mlflow.db", runs / "mlflow.db")
 
     return copy

@@ -15,8 +15,11 @@ from pipeline.errors import BackendError
 from pipeline.records import Run, State
 from pipeline.settings import Settings
 from pipeline.telemetry.guard import Hooks
-from pipeline.tracking.experiments import ExperimentsHook, LostRuns
+from pipeline.testing import example_run
+from pipeline.tracking.experiments import ExperimentsHook, LostRuns, _allowance
 from pipeline.tracking.process import Target, Worker, target
+from pipeline.tracking.record import run_record
+from pipeline.tracking.waiting import RECORD, keep
 
 # A run with the hook, in a process of its own: what it imported, and whether OpenTelemetry's globals are as before.
 ISOLATED = """
@@ -106,8 +109,8 @@ def test_what_others_delivered_stays_in_the_file(ended: Run, settings_for: Calla
 def test_a_file_that_is_no_database_is_said_once_and_left_alone(ended: Run, settings_for: Callable[..., Settings]) -> None:
     database = ended.bundle.parent / "mlflow.db"
     database.write_bytes(b"not a database" * 100)
-    with taking_at_most(3):
-        (error,) = run_with(settings_for(ended.bundle.parent), ended)
+    with taking_at_most(8):
+        (error,) = run_with(settings_for(ended.bundle.parent, tracking_timeout=60), ended)
     assert isinstance(error, BackendError)
     assert "file is not a database" in error.message
     assert delivery(ended)["state"] == "failed"
@@ -117,16 +120,52 @@ def test_a_file_that_is_no_database_is_said_once_and_left_alone(ended: Run, sett
 
 def test_a_database_that_someone_holds_is_delivered_later(ended: Run, settings_for: Callable[..., Settings], ready_store: Callable[[Path], None]) -> None:
     ready_store(ended.bundle.parent)
+    settings = settings_for(ended.bundle.parent, tracking_timeout=60)
     with closing(sqlite3.connect(ended.bundle.parent / "mlflow.db", isolation_level=None)) as holder:
         holder.execute("BEGIN EXCLUSIVE")
-        (error,) = run_with(settings_for(ended.bundle.parent), ended)
+        (error,) = run_with(settings, ended)
     assert "is locked" in str(error)
     assert delivery(ended)["state"] == "pending"
+    (waits,) = LostRuns(settings).take()
+    assert (waits[0], waits[1]["run_id"], waits[1]["status"]) == (ended.bundle, str(ended.id), "FAILED")
+    LostRuns(settings).deliver()
+    assert delivery(ended)["state"] == "delivered"
+    assert LostRuns(settings).take() == []
+
+
+def test_what_waits_names_no_folder_and_finds_its_figures_in_the_lake_that_is_there(tmp_path: Path, ended: Run, settings_for: Callable[..., Settings]) -> None:
+    there, gone = tmp_path / "lake" / "gold" / "a.png", tmp_path / "lake" / "gold" / "b.png"
+    there.parent.mkdir(parents=True)
+    there.touch()
+    settings = settings_for(tmp_path / "runs", lake=str(tmp_path / "lake"))
+    keep(ended.bundle, {**run_record(ended, settings, tmp_path / "lake"), "figures": [str(there), str(gone)]}, tmp_path / "lake")
+    assert str(tmp_path) not in (ended.bundle / RECORD).read_text()
+    ((_, record),) = LostRuns(settings).take()
+    assert record["figures"] == [str(there)]
+
+
+def test_a_run_takes_the_two_along_that_wait_longest_and_somebody_who_asks_gets_all(tmp_path: Path, settings_for: Callable[..., Settings]) -> None:
+    settings = settings_for(tmp_path)
+    ended = [example_run(tmp_path / name, State.FAILED, number=number) for number, name in enumerate(("c", "archive/a", "b"), 1)]
+    for run in ended:
+        keep(run.bundle, run_record(run, settings, tmp_path), tmp_path)
+    assert [bundle.name for bundle, _ in LostRuns(settings).take()] == ["a", "b"]
+    assert [bundle.name for bundle, _ in LostRuns(settings).take(waiting=None)] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("state", "timeout", "seconds"), [(State.COMPLETED, 2.0, 4.0), (State.FAILED, 0.5, 2.5), (State.ABORTED, 2.0, 2.0), (State.ABORTED, 60, 2.0)]
+)
+def test_a_run_waits_two_seconds_and_two_percent_of_its_time_and_an_aborted_one_no_more_than_two(
+    ended: Run, tmp_path: Path, settings_for: Callable[..., Settings], state: State, timeout: float, seconds: float
+) -> None:
+    ended.state, ended.ended_ns = state, ended.started_ns + 100 * 10**9
+    assert _allowance(ended, target(settings_for(tmp_path, tracking_timeout=timeout))) == pytest.approx(seconds)
 
 
 def test_a_folder_that_cannot_be_written_is_said(ended: Run, settings_for: Callable[..., Settings]) -> None:
     (ended.bundle.parent / "mlflow.db").mkdir()
-    (error,) = run_with(settings_for(ended.bundle.parent), ended)
+    (error,) = run_with(settings_for(ended.bundle.parent, tracking_timeout=60), ended)
     assert "unable to open database file" in str(error)
 
 
@@ -145,13 +184,6 @@ def test_a_hanging_worker_is_killed_at_the_deadline(tmp_path: Path) -> None:
         refusal = worker.ask([])["refusal"]
     assert refusal == {"retry_is_safe": True, "error": "", "message": "no answer within 0.3 s"}
     assert is_gone(worker.pid)
-
-
-def test_an_aborted_run_waits_two_seconds_at_most(tmp_path: Path) -> None:
-    with taking_at_most(4), Worker(Target(uri=f"sqlite:///{tmp_path}/mlflow.db", seconds=60)) as worker:
-        os.kill(worker.pid, signal.SIGSTOP)
-        refusal = worker.ask([], briefly=True)["refusal"]
-    assert refusal["message"] == "no answer within 2 s"
 
 
 def test_a_worker_that_was_killed_is_told_by_how_it_ended(tmp_path: Path) -> None:
@@ -233,4 +265,4 @@ def test_lost_runs_wait_for_nothing_when_tracking_is_off(tmp_path: Path, setting
     ],
 )
 def test_a_remote_store_gets_two_seconds_at_most(uri: str | None, seconds: float, tmp_path: Path, settings_for: Callable[..., Settings]) -> None:
-    assert target(settings_for(tmp_path, mlflow_tracking_uri=uri)).seconds == seconds
+    assert target(settings_for(tmp_path, mlflow_tracking_uri=uri, tracking_timeout=10)).seconds == seconds

@@ -1,0 +1,45 @@
+"""Runs that the store did not take in time. Their records wait in their bundles, for the worker of a later run or for `pipeline replay`."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import cast
+
+from pipeline.tracking.record import RunRecord
+
+RECORD = ".experiments.json"
+
+
+def keep(bundle: Path, record: RunRecord, lake: Path) -> None:
+    """Write a record down, its figures as paths in the lake: what stands in a bundle names no folder of this machine.
+
+    Raises:
+        OSError: the bundle can't be written.
+    """
+    figures = [os.path.relpath(figure, lake) for figure in record["figures"]]
+    temporary = bundle / f"{RECORD}.new"
+    temporary.write_text(json.dumps({**record, "figures": figures}, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.chmod(0o644)
+    temporary.replace(bundle / RECORD)
+
+
+def forget(bundle: Path) -> None:
+    """Take the record away, if there is one: the store has it, or will never take it."""
+    with suppress(OSError):
+        (bundle / RECORD).unlink(missing_ok=True)
+
+
+def waiting(runs: Path, lake: Path, most: int | None = None) -> list[tuple[Path, RunRecord]]:
+    """The bundles with a record that waits, oldest run first. Figures that the lake does not have any more are left out."""
+    found = []
+    paths = [*runs.glob(f"*/{RECORD}"), *runs.glob(f"archive/*/{RECORD}")]
+    for path in sorted(paths, key=lambda path: path.parent.name)[:most]:
+        # Another run may have delivered it since; one that is no JSON was cut off by a crash.
+        with suppress(OSError, ValueError):
+            record = cast(RunRecord, json.loads(path.read_bytes()))
+            figures = [str(lake / figure) for figure in record["figures"] if (lake / figure).is_file()]
+            found.append((path.parent, cast(RunRecord, {**record, "figures": figures})))
+    return found
