@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -67,7 +67,7 @@ def execute(pipeline: Pipeline, settings: Settings, order: Order) -> Run:
         signals = stack.enter_context(Signals())
         stack.enter_context(bundle.alive(run.bundle))
         _begin_bundle(run)
-        prepared = _prepare(run, lake, settings, order, stack, signals)
+        prepared = _prepare(run, settings, stack, _locked(lake, run, order.wait, signals))
         hooks = _hooks(run, settings, order)
         with hooks.run(run), _judged(run, hooks):
             if isinstance(prepared, Exception | AbortedError):
@@ -143,9 +143,17 @@ def _home(steps: Sequence[Step]) -> Path:
     return Path.cwd()
 
 
-def _prepare(
-    run: Run, lake: Lake, settings: Settings, order: Order, stack: ExitStack, signals: Signals
-) -> Mapping[str, sources.Header] | Exception | AbortedError:
+@contextmanager
+def _locked(lake: Lake, run: Run, wait: float, signals: Signals) -> Iterator[None]:
+    """Hold the lake's lock; a signal ends only the wait for it."""
+    with ExitStack() as held:
+        with signals.armed():
+            held.enter_context(lake.lock(run.id, wait))
+        lake.current()  # one that can't be read would refuse the results at the run's end
+        yield
+
+
+def _prepare(run: Run, settings: Settings, stack: ExitStack, lock: AbstractContextManager[None]) -> Mapping[str, sources.Header] | Exception | AbortedError:
     """Look at the input files and take the lock: before the heavy imports.
 
     An error is handed back and raised once the hooks listen, so that it is told like any other.
@@ -153,9 +161,7 @@ def _prepare(
     contracts = [run.pipeline.contracts[step.inputs[0]] for step in run.steps_planned if step.kind is StepKind.INGEST]
     try:
         headers = sources.inspect(_input_folder(run.pipeline, settings), contracts) if contracts else {}
-        with signals.armed():
-            stack.enter_context(lake.lock(run.id, order.wait))
-        lake.current()  # one that can't be read would refuse the results at the run's end
+        stack.enter_context(lock)
     except (Exception, AbortedError) as error:  # noqa: BLE001 - raised again within the hooks
         return error
     return headers

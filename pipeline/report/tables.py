@@ -1,6 +1,6 @@
 """Runs as plain text for a terminal: the list of `pipeline runs`, one run of `pipeline show`, the end of `pipeline run`.
 
-Text that may be piped: aligned columns, no box drawing, colour only when it is asked for.
+Text that may be piped: aligned columns, no box drawing, no colour.
 """
 
 from collections.abc import Iterable, Sequence
@@ -8,7 +8,7 @@ from datetime import UTC
 from pathlib import Path
 from typing import Any, Final
 
-from pipeline.records import Gate, State
+from pipeline.records import State
 from pipeline.report import words
 from pipeline.report.facts import REPORT, Facts, StepFacts, facts_of
 from pipeline.report.numbers import count, counted, duration, moment, p_phrase
@@ -19,34 +19,24 @@ NO_RUNS: Final = "There are no runs yet: `pipeline run` makes one."
 LONGEST_END: Final = 60
 SHOWN_FINDINGS: Final = 8
 _SIGNS: Final = {State.COMPLETED: "✓", State.FAILED: "✗", State.ABORTED: "■", State.LOST: "■", State.RUNNING: "…"}
-_COLOURS: Final = {
-    State.COMPLETED: 32,
-    State.FAILED: 31,
-    State.ABORTED: 35,
-    State.LOST: 35,
-    State.RUNNING: 36,
-    Gate.GREEN: 32,
-    Gate.YELLOW: 33,
-    Gate.RED: 31,
-}
 
 
-def runs_table(bundles: Iterable[Bundle], *, colour: bool = False) -> str:
+def runs_table(bundles: Iterable[Bundle]) -> str:
     """The runs, one a line: short id, state, gate, start (UTC), time, rows read, headline estimate or problem."""
-    rows = [_run_row(facts_of(bundle, with_checks=False), colour=colour) for bundle in bundles]
+    rows = [_run_row(facts_of(bundle, with_checks=False)) for bundle in bundles]
     if not rows:
         return NO_RUNS
     return aligned([("RUN", "STATE", "GATE", "STARTED (UTC)", "TOOK", "ROWS", "HEADLINE"), *rows], right={4, 5})
 
 
-def _run_row(facts: Facts, *, colour: bool) -> tuple[str, ...]:
+def _run_row(facts: Facts) -> tuple[str, ...]:
     estimate = facts.headline_estimate
     stopped = facts.state in (State.FAILED, State.ABORTED, State.LOST)
     end = words.problem(facts) if stopped else words.estimate_short(estimate) if estimate else ""
     return (
         facts.short_id,
-        _state(facts.state, colour=colour),
-        _state(facts.gate, colour=colour) if facts.gate else "–",
+        facts.state.value,
+        facts.gate.value if facts.gate else "–",
         f"{facts.started_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}",
         duration(facts.seconds) if facts.seconds is not None else "–",
         count(facts.rows_read) if facts.inputs else "–",
@@ -54,7 +44,7 @@ def _run_row(facts: Facts, *, colour: bool) -> tuple[str, ...]:
     )
 
 
-def run_text(bundle: Bundle, *, colour: bool = False) -> str:
+def run_text(bundle: Bundle) -> str:
     """One run: what happened, its steps, what is to be looked at, its estimates, and where its report is."""
     facts = facts_of(bundle)
     head = aligned(
@@ -62,11 +52,11 @@ def run_text(bundle: Bundle, *, colour: bool = False) -> str:
             ("run", facts.run_id),
             ("pipeline", facts.pipeline),
             ("started", moment(facts.started_at)),
-            *_outcome(facts, colour=colour),
+            *_outcome(facts),
             ("code", words.code_words(facts)),
         ]
     )
-    parts = [words.story(facts).sentence, head, _titled("steps", _steps(facts, colour=colour)), _titled("to look at", _findings(facts))]
+    parts = [words.story(facts).sentence, head, _titled("steps", _steps(facts)), _titled("to look at", _findings(facts))]
     parts += [_titled("estimates", _estimates(facts)), _where(bundle.path)]
     return "\n\n".join(part for part in parts if part)
 
@@ -94,11 +84,11 @@ def _run_object(bundle: Bundle) -> dict[str, Any]:
     }
 
 
-def summary(bundle: Bundle, *, colour: bool = False) -> str:
+def summary(bundle: Bundle) -> str:
     """The end of `pipeline run`: what happened, the outcome, rows, headline estimate, and where the report is."""
     facts = facts_of(bundle)
     estimate = facts.headline_estimate
-    lines = [("run", facts.run_id), *_outcome(facts, colour=colour)]
+    lines = [("run", facts.run_id), *_outcome(facts)]
     lines += [("rows", _rows(facts))] if facts.inputs else []
     if facts.published and facts.unchanged == len(facts.published):
         lines.append(("lake", "unchanged: every dataset is byte for byte what it was"))
@@ -107,10 +97,10 @@ def summary(bundle: Bundle, *, colour: bool = False) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _outcome(facts: Facts, *, colour: bool) -> list[tuple[str, str]]:
+def _outcome(facts: Facts) -> list[tuple[str, str]]:
     """State and gate; for a run that did not complete the problem and what mends it."""
-    gate = f", gate {_state(facts.gate, colour=colour)}" if facts.gate else ""
-    lines = [("state", _state(facts.state, colour=colour) + gate)]
+    gate = f", gate {facts.gate.value}" if facts.gate else ""
+    lines = [("state", facts.state.value + gate)]
     if facts.failure is not None:
         lines.append(("problem", words.problem(facts)))
         lines += [("hint", facts.failure.hint)] if facts.failure.hint else []
@@ -122,15 +112,15 @@ def _rows(facts: Facts) -> str:
     return f"{count(facts.rows_read)} in, {count(kept)} out, {count(facts.rows_quarantined)} set aside"
 
 
-def _steps(facts: Facts, *, colour: bool) -> str:
-    return aligned([_step_row(step, colour=colour) for step in facts.steps], right={3, 4, 5})
+def _steps(facts: Facts) -> str:
+    return aligned([_step_row(step) for step in facts.steps], right={3, 4, 5})
 
 
-def _step_row(step: StepFacts, *, colour: bool) -> tuple[str, ...]:
+def _step_row(step: StepFacts) -> tuple[str, ...]:
     rows_in = [rows for rows in step.rows_in.values() if rows is not None]
     state = step.state
     return (
-        _paint(_SIGNS[state], _COLOURS[state], colour=colour) if state else "–",
+        _SIGNS[state] if state else "–",
         step.name,
         step.kind.value,
         duration(step.seconds) if step.seconds is not None else "not reached" if state is None else "no end",
@@ -164,14 +154,6 @@ def _titled(title: str, text: str) -> str:
     return "\n".join([title, *("  " + line for line in text.splitlines())]) if text else ""
 
 
-def _state(state: State | Gate, *, colour: bool) -> str:
-    return _paint(state.value, _COLOURS[state], colour=colour)
-
-
-def _paint(text: str, code: int, *, colour: bool) -> str:
-    return f"\x1b[{code}m{text}\x1b[0m" if colour else text
-
-
 def _cut(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= LONGEST_END else line[: LONGEST_END - 1] + "…"
@@ -180,17 +162,11 @@ def _cut(text: str) -> str:
 def aligned(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> str:
     """The rows as columns two spaces apart; those numbered in `right` end at one edge. Empty columns take no room."""
     rows = [tuple(row) for row in rows]
-    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     to_right = set(right)
     lines = ("  ".join(_padded(cell, width, right=n in to_right) for n, (cell, width) in enumerate(zip(row, widths, strict=True)) if width) for row in rows)
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _width(text: str) -> int:
-    """Signs that take room: not those that paint."""
-    return len(text) - sum(len(part.partition("m")[0]) + 2 for part in text.split("\x1b")[1:])
-
-
 def _padded(text: str, width: int, *, right: bool) -> str:
-    space = " " * (width - _width(text))
-    return space + text if right else text + space
+    return text.rjust(width) if right else text.ljust(width)

@@ -2,7 +2,7 @@
 
 The only module that knows statsmodels. CRV1: statsmodels' `cov_type="cluster"` with its small-sample correction is
 G/(G-1)·(n-1)/(n-k) with k the columns it is given: five with the intercept; four for the fixed effects, which are
-nested in the clusters and not counted (as in fixest), because the subjects' means are taken out before.
+nested in the clusters and not counted (the default of fixest's `ssc`), because the subjects' means are taken out before.
 """
 
 from __future__ import annotations

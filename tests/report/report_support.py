@@ -33,6 +33,15 @@ from pipeline.telemetry import bundle
 from pipeline.testing import EXAMPLE_START, SECOND, example_id, example_run
 
 MILLI = SECOND // 1000
+# How a run may have ended.
+ENDS = [
+    (State.COMPLETED, Gate.GREEN),
+    (State.COMPLETED, Gate.YELLOW),
+    (State.COMPLETED, Gate.RED),
+    (State.FAILED, None),
+    (State.ABORTED, None),
+    (State.LOST, None),
+]
 GOLDEN = Path(__file__).parent / "golden"
 
 STEPS = (

@@ -1,28 +1,17 @@
 """The text of `pipeline runs`, `show` and `run`, as a file. `GOLDTRACE_ACCEPT=1 pytest <this file>` accepts what changed."""
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pipeline.records import Gate, State
 from pipeline.report.html import write_report
 from pipeline.report.tables import NO_RUNS, run_text, runs_json, runs_table, summary
 from pipeline.telemetry import bundle
-from tests.report.report_support import same_as_golden
+from tests.report.report_support import ENDS, same_as_golden
 
 MakeBundle = Callable[..., Path]
-ENDS = [
-    (State.COMPLETED, Gate.GREEN),
-    (State.COMPLETED, Gate.YELLOW),
-    (State.COMPLETED, Gate.RED),
-    (State.FAILED, None),
-    (State.ABORTED, None),
-    (State.LOST, None),
-]
-PAINT = re.compile(r"\x1b\[\d+m")
 
 
 @pytest.fixture
@@ -38,13 +27,6 @@ def test_the_texts_are_those_of_the_golden_file(bundles: list[bundle.Bundle], ca
 
 def test_no_runs_are_said_in_words() -> None:
     assert runs_table([]) == NO_RUNS
-
-
-def test_colour_is_there_only_when_asked_for_and_changes_no_column(bundles: list[bundle.Bundle]) -> None:
-    assert not PAINT.search(runs_table(bundles) + run_text(bundles[0]) + summary(bundles[0]))
-    assert PAINT.search(runs_table(bundles, colour=True))
-    assert PAINT.sub("", runs_table(bundles, colour=True)) == runs_table(bundles)
-    assert PAINT.sub("", run_text(bundles[3], colour=True)) == run_text(bundles[3])
 
 
 def test_the_summary_ends_with_where_the_report_is(bundles: list[bundle.Bundle]) -> None:

@@ -1,24 +1,10 @@
 """Tables to draw, and the plots of them; apart from the tests so that another process can draw them without what tests import."""
 
-import duckdb
 import numpy as np
 import pandas as pd
 
 from pipeline.study.figures import draw_figures
-
-
-class FrameTable:
-    """A pandas DataFrame as the engine's Table."""
-
-    def __init__(self, name, frame):
-        self.name, self.frame, self.rows = name, frame, len(frame)
-
-    def query(self, sql):
-        with duckdb.connect() as connection:
-            return connection.register(self.name, self.frame).execute(sql).df()
-
-    def df(self):
-        return self.frame
+from tests.study.frame_table import FrameTable
 
 
 def study(subjects=30, weeks=8, seed=0):
@@ -43,7 +29,7 @@ def estimates(**changes):
 def drawn(frame, models=None):
     modeling = frame.dropna(subset="delta_kg_next")
     return draw_figures(
-        models=FrameTable("models", estimates() if models is None else models),
-        modeling_dataset=FrameTable("modeling_dataset", modeling),
-        subject_trajectories=FrameTable("subject_trajectories", frame),
+        models=FrameTable(estimates() if models is None else models, "models"),
+        modeling_dataset=FrameTable(modeling, "modeling_dataset"),
+        subject_trajectories=FrameTable(frame, "subject_trajectories"),
     )

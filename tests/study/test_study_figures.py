@@ -14,7 +14,8 @@ from scipy import stats
 from statsmodels.regression.linear_model import OLS
 
 from pipeline.study.aggregates import change_by_fiber, change_by_week, group_means, missing_by_week
-from tests.study.figures_support import FrameTable, drawn, estimates, study
+from tests.study.figures_support import drawn, estimates, study
+from tests.study.frame_table import FrameTable
 
 FILES = ["coefficients.svg", "weight_change.svg", "fiber_and_weight_change.svg", "missing_weights.svg"]
 
@@ -95,7 +96,7 @@ def test_no_line_has_a_point_for_each_person():
 def test_groups_under_five_people_are_left_out_and_counted():
     frame = study(subjects=12, weeks=6)
     few = frame[(frame.week <= 4) | frame.subject_id.isin(sorted(frame.subject_id.unique())[:4])]
-    means, (shares, suppressed) = change_by_week(FrameTable("subject_trajectories", few)), missing_by_week(FrameTable("subject_trajectories", few))
+    means, (shares, suppressed) = change_by_week(FrameTable(few, "subject_trajectories")), missing_by_week(FrameTable(few, "subject_trajectories"))
     assert list(means.at) == list(shares.week) == [1, 2, 3, 4]
     assert means.suppressed == suppressed == 2
     text = words(drawn(few)["weight_change.svg"])
@@ -104,7 +105,7 @@ def test_groups_under_five_people_are_left_out_and_counted():
 
 def test_many_rows_of_few_people_are_still_few_people():
     frame = pd.DataFrame({"subject_id": ["a", "b", "c", "d"] * 50, "fiber_g_week": 1.0, "delta_kg_next": np.arange(200) / 100})
-    assert len(change_by_fiber(FrameTable("modeling_dataset", frame)).at) == 0
+    assert len(change_by_fiber(FrameTable(frame, "modeling_dataset")).at) == 0
 
 
 @pytest.mark.parametrize("rows", [0, 3])
@@ -117,7 +118,7 @@ def test_a_plot_with_nothing_to_show_says_so(rows):
 
 def test_a_mean_over_people_has_the_ordinary_t_interval():
     frame = study(weeks=1)
-    found = change_by_week(FrameTable("subject_trajectories", frame))
+    found = change_by_week(FrameTable(frame, "subject_trajectories"))
     known = frame.delta_from_baseline_kg.dropna()
     assert found.means[0] == pytest.approx(known.mean(), rel=1e-12)
     assert found.margins[0] == pytest.approx(stats.sem(known) * stats.t.ppf(0.975, len(known) - 1), rel=1e-12)
@@ -127,7 +128,7 @@ def test_a_mean_over_people_has_the_ordinary_t_interval():
 def test_the_order_of_rows_does_not_move_a_digit_of_a_mean():
     frame = study(subjects=60)
     for groups, table in ((change_by_week, "subject_trajectories"), (change_by_fiber, "modeling_dataset")):
-        here, there = (groups(FrameTable(table, rows)) for rows in (frame, frame.sample(frac=1, random_state=5)))
+        here, there = (groups(FrameTable(rows, table)) for rows in (frame, frame.sample(frac=1, random_state=5)))
         for numbers in ("at", "means", "margins"):
             np.testing.assert_array_equal(getattr(here, numbers), getattr(there, numbers))
 
@@ -143,7 +144,7 @@ def test_a_mean_over_rows_has_an_interval_clustered_by_person():
 
 def test_bins_hold_about_as_many_rows_each():
     frame = study(subjects=50)
-    bins = change_by_fiber(FrameTable("modeling_dataset", frame))
+    bins = change_by_fiber(FrameTable(frame, "modeling_dataset"))
     counted = frame.dropna(subset="delta_kg_next")
     edges = np.quantile(counted.fiber_g_week, np.arange(1, len(bins.at)) / len(bins.at))
     expected = counted.groupby(np.searchsorted(edges, counted.fiber_g_week, side="right")).delta_kg_next.mean()
@@ -153,7 +154,7 @@ def test_bins_hold_about_as_many_rows_each():
 
 def test_shares_of_missing_weights_are_those_of_the_weeks_rows():
     frame = study()
-    shares, _ = missing_by_week(FrameTable("subject_trajectories", frame))
+    shares, _ = missing_by_week(FrameTable(frame, "subject_trajectories"))
     np.testing.assert_allclose(shares.no_weight, frame.weight_kg.isna().groupby(frame.week).mean())
     np.testing.assert_allclose(shares.no_change, frame.delta_kg_next.isna().groupby(frame.week).mean())
 

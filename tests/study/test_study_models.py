@@ -21,24 +21,11 @@ from pipeline.study.inference import fit_least_squares
 from pipeline.study.mixed import fit_random_intercept, is_optimum, maximise, moments_of, profile
 from pipeline.study.models import MODELS, MODELS_LINEAGE, OUTCOME, REGRESSORS, fit_models
 from pipeline.study.observations import standardise
+from tests.study.frame_table import FrameTable
 from tests.study.models_reference import arrays, crv1, dense_reml
 
 NUMBERS = ["estimate", "std_error", "statistic", "p_value", "ci_low", "ci_high"]
 COLUMNS = ["model", "term", *NUMBERS, "n_obs", "n_subjects", "r_squared", "converged", "singular", "note"]
-
-
-class FrameTable:
-    """A pandas DataFrame as the engine's Table."""
-
-    def __init__(self, frame):
-        self.frame, self.rows = frame, len(frame)
-
-    def query(self, sql):
-        with duckdb.connect() as connection:
-            return connection.register("modeling_dataset", self.frame).execute(sql).df()
-
-    def df(self):
-        return self.frame
 
 
 def simulate(seed=0, *, subjects=40, rows=400, spread=1.0, noise=3.0):

@@ -4,7 +4,6 @@ import re
 import subprocess
 import sys
 
-import duckdb
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,20 +11,7 @@ from statsmodels.regression.linear_model import OLS
 
 from pipeline.study.models import OUTCOME, REGRESSORS, fit_models
 from pipeline.study.reports import write_report
-
-
-class FrameTable:
-    """A pandas DataFrame as the engine's Table."""
-
-    def __init__(self, frame):
-        self.frame, self.rows = frame, len(frame)
-
-    def query(self, sql):
-        with duckdb.connect() as connection:
-            return connection.register("modeling_dataset", self.frame).execute(sql).df()
-
-    def df(self):
-        return self.frame
+from tests.study.frame_table import FrameTable
 
 
 def rows_that_clustering_matters_for(subjects=40, size=10, seed=0):
