@@ -110,6 +110,8 @@ RUN_ID: Final = Attribute(
 SERVICE_NAME: Final = Attribute("service.name", "string", "Always `goldtrace`")
 SERVICE_NAMESPACE: Final = Attribute("service.namespace", "string", "The pipeline's name")
 SERVICE_VERSION: Final = Attribute("service.version", "string", "Goldtrace's version")
+# The environment, and the pipeline's name, of the runs that `pipeline doctor` makes: no dashboard shows them and no one means them by `last`.
+CANARY: Final = "canary"
 ENVIRONMENT: Final = Attribute("deployment.environment.name", "string", "`local` unless `PIPELINE_ENVIRONMENT` says otherwise")
 
 # ------------------------------------------------------------------------------------- attributes of spans and logs

@@ -162,6 +162,9 @@ class Settings(BaseSettings):
     term: str | None = Field(default=None, validation_alias="TERM")
     """The terminal's kind; `dumb` gets plain lines, without colours and progress."""
 
+    retention: str | None = Field(default=None, validation_alias="RETENTION")
+    """How long the stack keeps metrics, logs and traces, in hours (`720h`, of which there are at least 24); `compose/.env` has it unless set."""
+
     grafana_port: int = Field(default=3000, validation_alias="GRAFANA_PORT", ge=1, le=65535)
     """The stack's ports on this machine, read by compose too. Moving one moves the default of its address above."""
 

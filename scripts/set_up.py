@@ -155,6 +155,13 @@ if __name__ == "__main__":
     except SetUpError as error:
         print(f"error: {error.args[0]}\nhint: {error.args[1]} (docs/errors.md#setup)", file=sys.stderr)
         sys.exit(1)
+    except PermissionError as error:
+        print(
+            f"error: {error.filename} can't be used by this user: {error.strerror}\n"
+            "hint: .venv, or the Python it was made from, is another user's; use a checkout of your own (docs/errors.md#setup)",
+            file=sys.stderr,
+        )
+        sys.exit(1)
     except KeyboardInterrupt:
         print("error: interrupted; .venv is not ready\nhint: run the same command again (docs/errors.md#setup)", file=sys.stderr)
         sys.exit(130)

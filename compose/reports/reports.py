@@ -102,7 +102,7 @@ def document(runs: Path, run_id: str, name: str) -> Answer:
                 return Answer(body=file.read_bytes(), kind=DOCUMENTS[name], policy=REPORT_POLICY if name == "report.html" else NOTHING)
         except (FileNotFoundError, NotADirectoryError):
             continue
-    return missing(f"{name} of run {run_id} is not here: the run still goes on, or was deleted")
+    return missing(f"{name} of run {run_id} is not here: the run still goes on, was killed, or was deleted; `pipeline report {run_id}` writes a report")
 
 
 def missing(reason: str) -> Answer:

@@ -157,7 +157,7 @@ def _timeline() -> Panel:
 
 def _firing(addresses: Addresses) -> Panel:
     about = ", ".join(f'"{label}"' for label in ("dataset", "step", "model", "term", "signal", "place", "server"))
-    expr = f'sum by (alertname, severity, {NAMESPACE}, about) (label_join(ALERTS{{{FIRING}}}, "about", " ", {about}))'
+    expr = f'sum by (alertname, severity, {BY_PIPELINE}, about) (label_join(ALERTS{{{FIRING}}}, "about", " ", {about}))'
     words = Words(
         title="What is firing?",
         description="Alerts of Prometheus at the end of the range, those of the stack itself too. Silenced and inhibited ones are among them.",
@@ -167,6 +167,7 @@ def _firing(addresses: Addresses) -> Panel:
         Column(name="severity", title="Severity", width=80, words=(("critical", "critical", RED), ("warning", "warning", YELLOW), ("info", "info", BLUE))),
         Column(name="alertname", title="Alert", links=(addresses.alerts(),)),
         Column(name=NAMESPACE, title="Pipeline", width=80),
+        Column(name=ENVIRONMENT, title="Environment", width=95),
         Column(name="about", title="About"),
     ]
     return tables.of_numbers(words, [now(expr, table=True)], columns, sort=("Severity", False))

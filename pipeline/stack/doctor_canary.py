@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from datetime import time, timedelta
 from pathlib import Path
 
+from pipeline import names
 from pipeline.errors import BackendError
 from pipeline.records import Pipeline, Run, State, StepRun
 from pipeline.settings import Settings, Switch
 from pipeline.stack.doctor_probes import Wanted
 from pipeline.telemetry import bundle
 
-NAME = "canary"
+NAME = names.CANARY
 # Bundles of canaries that stay, the newest included.
 KEPT = 3
 _HERE = Path(__file__).parent / NAME

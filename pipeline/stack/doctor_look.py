@@ -37,7 +37,7 @@ class Box:
     def trouble(self) -> str:
         """What is wrong with it, in words."""
         if not self.container.is_running:
-            return f"its container is {self.container.state}"
+            return "its container has exited" if self.container.state == "exited" else f"its container is {self.container.state}"
         return "its container is unhealthy" if self.container.health == "unhealthy" else ""
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from pipeline.stack.doctor_hops import COLLECTED, HOPS, LINEAGE, Hop
 from pipeline.stack.doctor_look import Containers
 from pipeline.stack.doctor_preflight import Health
+
+_OTHER_FOLDER: Final = "make obs.up, with the PIPELINE_RUNS that runs have"
 
 
 class Found(StrEnum):
@@ -49,7 +52,8 @@ class Verdict:
 def judge(seen: Mapping[str, Seen], containers: Containers) -> list[Verdict]:
     """A verdict for each hop, upstream ones first.
 
-    A server that is silent is broken, whatever else is. One that is there without the run is broken only when all that it needs is well.
+    A server that is silent or whose container isn't well is broken, whatever else is. One that is there without the run is broken only
+    when all that it needs is well.
     """
     verdicts: dict[str, Verdict] = {}
     for hop in HOPS:
@@ -63,16 +67,18 @@ def _judge(hop: Hop, seen: Mapping[str, Seen], containers: Containers, before: M
         return _unasked(hop, containers)
     if own.found is Found.THERE and not (hop.name == "collector" and _collects_nothing(seen)):
         return Verdict(hop=hop.name, looked_for=hop.looked_for, health=Health.OK, seconds=own.seconds if hop.is_timed else None)
-    cause = _cause(hop, before)
-    if cause and own.found is not Found.SILENT:
-        reason = own.reason or "not looked for"
-        return Verdict(hop=hop.name, looked_for=hop.looked_for, health=Health.BLOCKED, reason=reason, because=cause)
-    if own.found is Found.NOT_ASKED:
+    if own.found is Found.NOT_ASKED and own.reason:
         return Verdict(hop=hop.name, looked_for=hop.looked_for, health=Health.SKIPPED, reason=own.reason)
     if own.found is Found.THERE:
         return _reads_nothing(hop, containers, has_report=seen["reports"].found is not Found.MISSING)
-    reason = f"{own.reason}; {trouble}" if trouble else own.reason
-    return Verdict(hop=hop.name, looked_for=hop.looked_for, health=Health.BROKEN, reason=reason, mend=_mend(hop, own, trouble, containers))
+    cause = _cause(hop, before)
+    if cause and own.found is not Found.SILENT and not trouble:
+        reason = own.reason or "not looked for"
+        return Verdict(hop=hop.name, looked_for=hop.looked_for, health=Health.BLOCKED, reason=reason, because=cause)
+    reason = "; ".join(filter(None, (own.reason, trouble)))
+    is_elsewhere = hop.name == "reports" and own.found is Found.MISSING and _collects_nothing(seen)
+    mend = _OTHER_FOLDER if is_elsewhere else _mend(hop, own, trouble, containers)
+    return Verdict(hop=hop.name, looked_for=hop.looked_for, health=Health.BROKEN, reason=reason, mend=mend)
 
 
 def _unasked(hop: Hop, containers: Containers) -> Verdict:
@@ -108,7 +114,7 @@ def _reads_nothing(hop: Hop, containers: Containers, *, has_report: bool) -> Ver
         mend = f"{containers.compose} restart {hop.name}"
         return Verdict(hop=hop.name, looked_for=hop.looked_for, health=Health.BROKEN, reason=reason, mend=mend)
     reason += ", and its report is not served either: the stack reads another folder of runs"
-    return Verdict(hop=hop.name, looked_for=hop.looked_for, health=Health.BROKEN, reason=reason, mend="make obs.up, with the PIPELINE_RUNS that runs have")
+    return Verdict(hop=hop.name, looked_for=hop.looked_for, health=Health.BROKEN, reason=reason, mend=_OTHER_FOLDER)
 
 
 def _mend(hop: Hop, own: Seen, trouble: str, containers: Containers) -> str:

@@ -30,9 +30,17 @@ _LOG_LINES = 12
 # Our own image says by this label what it was built from, so that it is built again when that changed, and only then.
 SOURCES_LABEL = "goldtrace.sources"
 _REPORTS = COMPOSE / "reports"
-# What the servers read only when they start. Compose knows when a service's own lines changed and not when a mounted file did: as
-# a label, the sum over these files tells it. Grafana finds new dashboards by itself.
-_CONFIGURATION = ("compose/alertmanager", "compose/collector", "grafana/grafana.ini", "grafana/provisioning", "jaeger", "loki", "marquez", "prometheus")
+# What a server reads only when it starts. Compose knows when a service's own lines changed and not when a mounted file did: as a
+# label, the sum over these files tells it. Grafana finds new dashboards by itself.
+_CONFIGURATION: Mapping[str, tuple[str, ...]] = {
+    "alertmanager": ("compose/alertmanager",),
+    "collector": ("compose/collector",),
+    "grafana": ("grafana/grafana.ini", "grafana/provisioning"),
+    "jaeger": ("jaeger",),
+    "loki": ("loki",),
+    "marquez": ("marquez",),
+    "prometheus": ("prometheus",),
+}
 # Dashboards and rules with other addresses than the default ones; git ignores it.
 _REBUILT = ".stack"
 # A receiver's secret may be readable by Alertmanager's user alone.
@@ -91,13 +99,20 @@ def open_engine(settings: Settings, folder: Path | None = None) -> Engine:
     """
     root = find_checkout(folder or Path.cwd())
     files = tuple(str(COMPOSE / name) for name in COMPOSE_FILES if (root / COMPOSE / name).is_file())
+    rebuilt = _rebuilt(root, settings)
     variables = {
         "PIPELINE_RUNS": str((root / settings.runs).resolve()),
         "REPORTS_SOURCES": sources_of(root / _REPORTS),
-        "CONFIG_SUM": sources_of(*(root / name for name in _CONFIGURATION)),
-        **_rebuilt(root, settings),
+        **_config_sums(root, rebuilt.get("RULES")),
+        **rebuilt,
     }
     return connect(root, files, variables)
+
+
+def _config_sums(root: Path, rules: str | None) -> dict[str, str]:
+    """The sum over each server's configuration, by the variable that its label takes; `rules` are those mounted in place of the repository's."""
+    moved = {"prometheus": (Path(rules),)} if rules else {}
+    return {f"CONFIG_SUM_{service.upper()}": sources_of(*(root / name for name in names), *moved.get(service, ())) for service, names in _CONFIGURATION.items()}
 
 
 def _rebuilt(root: Path, settings: Settings) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,9 +18,10 @@ from pipeline.stack.services import port_variable, title
 _FREE_BYTES = 2 * 1024**3
 _IMAGES_BYTES = 3 * 1024**3
 _MIB = 1024**2
+_DAY_HOURS = 24
 # What the servers read is mounted from these; they run as users of their own.
 MOUNTED = ("compose", "grafana", "prometheus", "loki", "jaeger", "marquez")
-SECRETS = "compose/secrets"
+SECRETS = "compose/alertmanager/secrets"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,7 @@ def check(engine: Engine, settings: Settings, specs: Sequence[Spec], containers:
     found = [
         *check_ports(specs, held, engine.port_holders()),
         *check_settings(specs, settings),
+        *check_retention(settings),
         *check_memory(specs, host),
         *check_disk(host, _FREE_BYTES + (_IMAGES_BYTES if fetches else 0)),
         *check_runs(engine.root / settings.runs),
@@ -68,7 +71,8 @@ def check_ports(specs: Sequence[Spec], own: set[int], holders: dict[int, str]) -
             variable = port_variable(spec.name, port.target)
             other = wanted.setdefault(port.port, spec.name)
             if other != spec.name:
-                yield Finding(problem=f"port {port.port} is wanted by {title(other)} and by {title(spec.name)}", mend=_move(variable, port.port, numbers))
+                problem = f"port {port.port} is wanted by {title(other)} and by {title(spec.name)}"
+                yield Finding(problem=problem, mend=_move(variable, port.port, numbers, stop=""))
             elif port.port not in own and ports.is_taken(port.port):
                 who = f"the container {holders[port.port]}" if port.port in holders else ports.process_on(port.port)
                 holder = who or f"a process of another user (sudo lsof -nP -iTCP:{port.port} -sTCP:LISTEN names it)"
@@ -84,6 +88,14 @@ def check_settings(specs: Sequence[Spec], settings: Settings) -> Iterator[Findin
             if ours != port.port:
                 mend = f"move that line from compose/.env to .env ({variable}={port.port})"
                 yield Finding(problem=f"links to {title(spec.name)} lead to port {ours}, and it is on {port.port}", mend=mend, is_fatal=False)
+
+
+def check_retention(settings: Settings) -> Iterator[Finding]:
+    """A time that not every store can read: Jaeger knows no days, and Loki keeps at least one."""
+    wanted = settings.retention
+    hours = re.fullmatch(r"(\d+)h", wanted) if wanted is not None else None
+    if wanted is not None and (hours is None or int(hours[1]) < _DAY_HOURS):
+        yield Finding(problem=f"RETENTION is {wanted!r}", mend="write it in hours, at least 24h: RETENTION=720h")
 
 
 def check_memory(specs: Sequence[Spec], host: Host) -> Iterator[Finding]:
@@ -134,6 +146,8 @@ def _tree(folder: Path) -> Iterator[Path]:
     return (path for path in sorted([folder, *folder.rglob("*")]) if path.exists() and SECRETS not in path.as_posix())
 
 
-def _move(variable: str | None, port: int, wanted: set[int]) -> str:
+def _move(variable: str | None, port: int, wanted: set[int], stop: str = "stop it, or ") -> str:
+    """What mends a port that can't be had; the free one that it names is noted down in `wanted`, so that nobody else is offered it."""
     free = ports.free_near(port, wanted)
-    return "stop it" if variable is None or free is None else f"stop it, or move ours: {variable}={free} make obs.up (or that line in .env)"
+    wanted.update({free} if free is not None else ())
+    return "stop it" if variable is None or free is None else f"{stop}move ours: {variable}={free} make obs.up (or that line in .env)"

@@ -13,8 +13,7 @@ from pipeline import names
 from pipeline.stack import spelling
 from pipeline.stack.panels import LOKI, PROMETHEUS, Target
 
-# Runs of the doctor, which no dashboard shows.
-CANARY: Final = "canary"
+CANARY: Final = names.CANARY
 KEPT: Final = "30d"
 NAMESPACE: Final = spelling.label(names.SERVICE_NAMESPACE.name)
 ENVIRONMENT: Final = spelling.label(names.ENVIRONMENT.name)

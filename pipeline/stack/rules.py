@@ -28,7 +28,7 @@ MISSED_SECONDS: Final = 3600
 DISK_SHARE: Final = 0.1
 QUEUE_SHARE: Final = 0.8
 
-CANARY: Final = "canary"
+CANARY: Final = names.CANARY
 NAMESPACE: Final = label(names.SERVICE_NAMESPACE.name)
 ENVIRONMENT: Final = label(names.ENVIRONMENT.name)
 PIPELINE: Final = (NAMESPACE, ENVIRONMENT)
@@ -369,7 +369,8 @@ def rule_files(settings: Settings | None = None) -> dict[str, str]:
 
 
 def _alert(alert: Alert, grafana: str) -> dict[str, Any]:
-    chosen = f"?var-pipeline={{{{ $labels.{NAMESPACE} }}}}&var-environment={{{{ $labels.{ENVIRONMENT} }}}}" if alert.of_pipeline else ""
+    # An environment is called as its users like: `urlquery` is Go's own function for parts of an address.
+    chosen = f"?var-pipeline={{{{ $labels.{NAMESPACE} | urlquery }}}}&var-environment={{{{ $labels.{ENVIRONMENT} | urlquery }}}}" if alert.of_pipeline else ""
     annotations = {
         "summary": alert.summary,
         "runbook_url": f"{RUNBOOK}#{alert.section}",

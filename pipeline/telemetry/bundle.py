@@ -20,6 +20,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
 
+from pipeline import names
 from pipeline.errors import LakeError, RunNotFoundError
 from pipeline.records import Run, State
 from pipeline.telemetry import identity, manifest, privacy
@@ -35,8 +36,6 @@ RESERVE = ".reserve"
 RESERVE_BYTES = 512 * 1024
 ARCHIVE = "archive"
 SHOWN = 5
-# What every list of runs asks a manifest for.
-_NEEDED = {"pipeline", "environment"}
 
 _log = logging.getLogger(__name__)
 
@@ -258,11 +257,17 @@ def read(path: Path) -> Bundle:
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
         record = json.loads((path / MANIFEST).read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunNotFoundError(f"{path} has no manifest that can be read", hint="pipeline runs lists the runs there are", path=str(path)) from error
-    if not isinstance(record, dict) or record.get("format") != manifest.FORMAT or record.get("state") not in State.__members__ or _NEEDED - record.keys():
+    if not isinstance(record, dict) or record.get("format") != manifest.FORMAT or not _is_whole(record):
         raise RunNotFoundError(f"{path / MANIFEST} is not a manifest of format {manifest.FORMAT}", hint="it may come from a newer Goldtrace", path=str(path))
     return record
+
+
+def _is_whole(record: Mapping[str, Any]) -> bool:
+    """Whether there is what every list of runs asks for: one bundle with something else there may not keep a run from ending."""
+    pipeline = record.get("pipeline")
+    return record.get("state") in tuple(State) and isinstance(record.get("environment"), str) and isinstance(pipeline, dict) and "name" in pipeline
 
 
 def folders(runs: Path) -> list[Path]:
@@ -315,7 +320,8 @@ def _find_last(runs: Path, text: str) -> Bundle:
     back = text.removeprefix("last").removeprefix("~") or "0"
     if not back.isdecimal():
         raise RunNotFoundError(f"no run is {text!r}", hint="write last, last~1 (the one before), last~2 …", text=text)
-    found = next(islice(iter_bundles(runs), int(back), None), None)
+    meant = (each for each in iter_bundles(runs) if each.manifest["environment"] != names.CANARY)
+    found = next(islice(meant, int(back), None), None)
     if found is None:
         raise RunNotFoundError(f"there is no {text!r} in {runs}", hint=_hint(runs), text=text)
     return found

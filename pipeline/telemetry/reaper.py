@@ -1,7 +1,8 @@
 """Closes the bundles of runs whose process is gone, so that no tool shows them as running.
 
 A dead run leaves `run.lock` behind without a lock on it. Its manifest gets the state LOST, which it keeps, an end (its last
-sign of life), and the time it was closed; lineage and experiments are closed by callables, since this module knows neither.
+sign of life), and the time it was closed; its log gets a last record (`lost_log.py`); lineage and experiments are closed by
+callables, since this module knows neither.
 Two reapers at once are safe: each bundle is closed under a lock on its folder, by whoever gets it.
 """
 
@@ -20,7 +21,7 @@ from typing import Any
 from pipeline.clock import MACHINE
 from pipeline.errors import RunNotFoundError
 from pipeline.records import State
-from pipeline.telemetry import bundle, manifest, privacy
+from pipeline.telemetry import bundle, lost_log, manifest, privacy
 from pipeline.telemetry.bundle import Bundle
 
 _log = logging.getLogger(__name__)
@@ -106,8 +107,14 @@ def _close(path: Path, closers: Sequence[Closer]) -> None:
             closer(path, ended_ns, message)
         except Exception as error:  # noqa: BLE001 - one backend's trouble must not keep the run's state wrong
             _log.warning("run %s: a part of it can't be closed: %s", path.name, privacy.message(error))
+    reaped_ns = MACHINE.now_ns() + offset_ns
+    closed = lost(record, ended_ns, reaped_ns)
     bundle.release(path)
-    bundle.write_json(path / bundle.MANIFEST, lost(record, ended_ns, MACHINE.now_ns() + offset_ns))
+    try:
+        lost_log.append(path, closed, ended_ns, reaped_ns)
+    except (OSError, ValueError, LookupError, TypeError) as error:  # a log that is not ours to mend must not keep the run's state wrong
+        _log.warning("run %s: its log can't be closed: %s", path.name, privacy.message(error))
+    bundle.write_json(path / bundle.MANIFEST, closed)
     (path / bundle.LOCK).unlink(missing_ok=True)
 
 

@@ -162,8 +162,8 @@ Beyond 300 bundles the oldest finished ones are moved to `runs/archive/<run id>/
 
 **Is it running?** A manifest that says `RUNNING` is believed only while somebody holds the lock (`flock`) on `run.lock`. The kernel
 lets go of it when the process dies, however it dies; then the run is LOST, in every list and report. The next run, or
-`pipeline reap`, closes it: state `LOST`, `reaped_at`, the last sign of life as its end. The lock works on local file systems; a
-bundle that was copied elsewhere while its run was going on is shown as LOST there.
+`pipeline reap`, closes it: state `LOST`, `reaped_at`, the last sign of life as its end, and in the log a last `run.finished`. The
+lock works on local file systems; a bundle that was copied elsewhere while its run was going on is shown as LOST there.
 
 **JSON files** are replaced atomically (written beside, flushed to the disk, renamed): a reader sees the old or the new one. Numbers
 that JSON does not have become null. `manifest.schema.json`, `checks.schema.json` and `delivery.schema.json` in `pipeline/telemetry/` are their JSON

@@ -59,7 +59,7 @@ def ps(state: dict, words: list[str], rest: list[str]) -> None:
 
 def up(state: dict, words: list[str], rest: list[str]) -> None:
     state["started"] = state.get("started", 0)
-    state["config_sum"] = os.environ["CONFIG_SUM"]
+    state["config_sums"] = {name: value for name, value in os.environ.items() if name.startswith("CONFIG_SUM_")}
     for name in rest[1:]:
         service = state["config"]["services"][name]
         if name not in state["containers"]:

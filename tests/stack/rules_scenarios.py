@@ -95,6 +95,11 @@ ALERTS: dict[str, list[Scenario]] = {
             expected=[("12h", []), ("36h", [({}, f"{WHO}: the gate is RED, so that run published nothing")]), ("60h", [])],
         ),
         Scenario(
+            name="is about an environment whose name has to be encoded in links",
+            series={'goldtrace_last_run_gate{deployment_environment_name="eu & us"}': daily(2)},
+            expected=[("12h", [({"deployment_environment_name": "eu & us"}, "potato (eu & us): the gate is RED, so that run published nothing")])],
+        ),
+        Scenario(
             name="stays while later runs end before their checks",
             series={"goldtrace_last_run_gate": daily(2, None, 0)},
             expected=[("36h", [({}, f"{WHO}: the gate is RED, so that run published nothing")]), ("50h", [])],

@@ -12,6 +12,7 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote_plus
 
 import pytest
 import yaml
@@ -101,7 +102,7 @@ def alert_test(alert: str, scenario: Scenario) -> dict[str, Any]:
 def _firing(alert: str, labels: Labels, summary: str, scenario: Scenario) -> dict[str, Any]:
     rule = rules()[alert]
     labels = (NAMES if scenario.of_pipeline else {}) | labels
-    filled = {key: re.sub(r"{{ \$labels\.(\w+) }}", lambda found: labels[found[1]], text) for key, text in rule["annotations"].items()}
+    filled = {key: re.sub(r"{{ \$labels\.(\w+) \| urlquery }}", lambda found: quote_plus(labels[found[1]]), text) for key, text in rule["annotations"].items()}
     return {"exp_labels": rule["labels"] | labels, "exp_annotations": filled | {"summary": summary}}
 
 

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from pipeline import names
-from tests.stack.compose_support import PINS_RETENTION, ROOT
+from tests.stack.compose_support import PINS_RETENTION, ROOT, filled
 
 COLLECTOR = ROOT / "compose/collector/collector.yaml"
 RUN = "0192d3a4-5b6c-7d8e-9f00-112233445566"
@@ -250,7 +250,7 @@ def test_dollars_of_grafanas_own_variables_are_doubled() -> None:
 
 def test_the_dashboards_folder_is_the_one_that_is_mounted() -> None:
     (provider,) = loaded("grafana/provisioning/dashboards/goldtrace.yaml")["providers"]
-    mounted = [mount.split(":")[1] for mount in loaded("compose/obs.yaml")["services"]["grafana"]["volumes"]]
+    mounted = [filled(mount, {}).split(":")[1] for mount in loaded("compose/obs.yaml")["services"]["grafana"]["volumes"]]
     assert provider["options"]["path"] in mounted
     assert (provider["folder"], provider["allowUiUpdates"]) == ("Goldtrace", False)
 
@@ -369,7 +369,7 @@ def wait_for_port(port: int, log: Path) -> None:
 
 
 def wait_for_text(file: Path) -> str:
-    for _ in range(100):
+    for _ in range(600):
         if file.exists() and (text := file.read_text()):
             return text
         time.sleep(0.1)

@@ -119,7 +119,8 @@ def test_a_collector_that_reads_another_folder_is_the_cause(runs: Path) -> None:
         found = diagnose(stack, timeout=SHORT)
     assert [verdict.hop for verdict in found.broken] == ["collector", "reports"]
     assert "another folder of runs" in found.broken[0].reason
-    assert "PIPELINE_RUNS" in found.broken[0].mend
+    assert {verdict.mend for verdict in found.broken} == {"make obs.up, with the PIPELINE_RUNS that runs have"}
+    assert {verdict.reason for verdict in found.verdicts if verdict.hop in ("prometheus", "loki", "jaeger")} == {"not found after 2 s"}
     assert healths(found)[Health.BLOCKED] == BLOCKED["collector"]
     assert {verdict.because for verdict in found.verdicts if verdict.health is Health.BLOCKED} == {"collector"}
 
@@ -180,7 +181,7 @@ def test_a_database_that_stopped_is_why_marquez_refuses() -> None:
     containers = Containers(engine="docker 28", boxes=boxes(postgres="exited "))
     refuses = Seen(found=Found.REFUSED, reason="HTTP 500 at http://127.0.0.1:5080")
     verdicts = {verdict.hop: verdict for verdict in judge(seen(marquez=refuses), containers)}
-    assert (verdicts["postgres"].health, verdicts["postgres"].reason) == (Health.BROKEN, "its container is exited")
+    assert (verdicts["postgres"].health, verdicts["postgres"].reason) == (Health.BROKEN, "its container has exited")
     assert (verdicts["marquez"].health, verdicts["marquez"].because) == (Health.BLOCKED, "postgres")
 
 
@@ -190,7 +191,15 @@ def test_a_container_that_stopped_is_started_and_one_that_runs_is_restarted() ->
     runs = judge(seen(loki=silent), Containers(engine="docker 28", boxes=boxes(), compose="podman compose"))
     mends = [next(verdict for verdict in verdicts if verdict.hop == "loki") for verdicts in (stopped, runs)]
     assert [each.mend for each in mends] == ["make obs.up", "podman compose restart loki"]
-    assert mends[0].reason == "connection refused; its container is exited"
+    assert mends[0].reason == "connection refused; its container has exited"
+
+
+def test_a_stranger_on_the_port_of_a_service_without_container_does_not_hide_it() -> None:
+    silent, unasked = Seen(found=Found.SILENT, reason="connection refused"), Seen(found=Found.NOT_ASKED)
+    containers = Containers(engine="docker 28", boxes={name: box for name, box in boxes().items() if name not in ("collector", "loki")})
+    verdicts = {verdict.hop: verdict for verdict in judge(seen(collector=silent, loki=unasked, jaeger=unasked), containers)}
+    assert (verdicts["loki"].health, verdicts["loki"].reason, verdicts["loki"].mend) == (Health.BROKEN, "it has no container", "make obs.up")
+    assert (verdicts["jaeger"].health, verdicts["jaeger"].because) == (Health.BLOCKED, "collector")
 
 
 @pytest.mark.parametrize("service", [name for name in ASKED if name != "collector"])

@@ -236,19 +236,29 @@ def test_dashboards_and_rules_are_mounted_with_the_addresses_in_force(docker: Do
     assert (Path(engine.variables["RULES"]) / "alerts.yml").is_file()
 
 
-def test_a_changed_file_that_a_server_reads_at_its_start_is_a_change_to_compose_and_a_dashboard_or_a_secret_is_none(docker: Docker) -> None:
-    def told(*paths: str) -> str:
+def test_a_changed_file_makes_the_server_anew_that_reads_it_at_its_start_and_no_other_one(docker: Docker) -> None:
+    def told(*paths: str) -> dict[str, str]:
         for path in paths:
             (docker.checkout / path).parent.mkdir(parents=True, exist_ok=True)
             (docker.checkout / path).write_text("something new")
         with answering(docker, "grafana", "marquez"):
             up_beside_servers(docker, "grafana", "marquez")
         docker.change()
-        return str(docker.state["config_sum"])
+        return dict(docker.state["config_sums"])
 
-    first = told()
-    assert told("grafana/dashboards/overview.json", "compose/alertmanager/secrets/smtp_password") == first
-    assert len({first, told("prometheus/rules/alerts.yml"), told("grafana/grafana.ini"), told("compose/collector/collector.yaml")}) == 4
+    def changed(*paths: str) -> set[str]:
+        before, after = told(), told(*paths)
+        return {name for name in before if before[name] != after[name]}
+
+    assert changed("grafana/dashboards/overview.json", "compose/alertmanager/secrets/smtp_password") == set()
+    assert changed("prometheus/rules/alerts.yml") == {"CONFIG_SUM_PROMETHEUS"}
+    assert changed("grafana/grafana.ini") == {"CONFIG_SUM_GRAFANA"}
+    assert changed("compose/collector/collector.yaml") == {"CONFIG_SUM_COLLECTOR"}
+
+
+def test_an_address_that_moves_again_makes_prometheus_read_its_rules_again(docker: Docker) -> None:
+    sums = [lifecycle.open_engine(load({"PIPELINE_GRAFANA_URL": url})).variables["CONFIG_SUM_PROMETHEUS"] for url in ("http://a", "http://b", "http://b")]
+    assert (len(set(sums[:2])), sums[1]) == (2, sums[2])
 
 
 def test_a_service_that_restarts_again_and_again_is_not_waited_for(docker: Docker) -> None:
@@ -527,7 +537,20 @@ def test_two_services_on_one_port_are_told(docker: Docker) -> None:
     port = free_port()
     (finding,) = preflight.check_ports([spec("grafana", port), spec("marquez-web", port)], set(), {})
     assert finding.problem == f"port {port} is wanted by Grafana and by Marquez"
-    assert "MARQUEZ_WEB_PORT=" in finding.mend
+    assert finding.mend.startswith("move ours: MARQUEZ_WEB_PORT=")
+
+
+def test_no_two_services_are_offered_the_same_free_port(docker: Docker) -> None:
+    port = free_port()
+    found = preflight.check_ports([spec("grafana", port), spec("marquez-web", port), spec("reports", port, target=8088)], set(), {})
+    offered = [match[1] for finding in found if (match := re.search(r"_PORT=(\d+)", finding.mend))]
+    assert len(set(offered)) == len(offered) == 2
+
+
+@pytest.mark.parametrize(("text", "fits"), [(None, True), ("720h", True), ("24h", True), ("23h", False), ("30d", False), ("a month", False)])
+def test_how_long_data_is_kept_has_to_be_something_that_every_store_can_read(text: str | None, fits: bool) -> None:
+    found = [*preflight.check_retention(load({"RETENTION": text} if text else {}))]
+    assert [(finding.is_fatal, repr(text) in finding.problem) for finding in found] == ([] if fits else [(True, True)])
 
 
 @pytest.mark.parametrize(("have", "expected"), [(4096, []), (3000, [False]), (1500, [True])])
@@ -548,8 +571,8 @@ def test_a_folder_of_runs_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 
 
 def test_configuration_that_the_servers_may_not_read_is_told_and_secrets_are_none_of_it(tmp_path: Path) -> None:
-    (tmp_path / "compose/secrets").mkdir(parents=True)
-    (tmp_path / "compose/secrets/password").touch(mode=0o600)
+    (tmp_path / "compose/alertmanager/secrets").mkdir(parents=True)
+    (tmp_path / "compose/alertmanager/secrets/smtp_password").touch(mode=0o600)
     assert not [*preflight.check_readable(tmp_path)]
     (tmp_path / "compose/obs.yaml").touch(mode=0o600)
     (finding,) = preflight.check_readable(tmp_path)

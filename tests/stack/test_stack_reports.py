@@ -64,7 +64,7 @@ def port(runs: Path) -> Iterator[int]:
         number = free.getsockname()[1]
     command = [sys.executable, "-I", str(SERVER), "--runs", str(runs), "--host", "127.0.0.1", "--port", str(number)]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
-        for _ in range(200):
+        for _ in range(1200):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", number)) == 0:
                     break

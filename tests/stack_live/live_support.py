@@ -16,19 +16,19 @@ from pathlib import Path
 from typing import Any
 
 PROJECT = "goldtrace-test"
-# The default ports and, far enough from them that both can run, the test's.
+# The default ports, and the test's: away from them and from what people move theirs to, below those that systems give out.
 PORTS = {
-    "GRAFANA_PORT": (3000, 3200),
-    "MARQUEZ_WEB_PORT": (3001, 3201),
-    "MARQUEZ_PORT": (5080, 5280),
-    "JAEGER_PORT": (16686, 16886),
-    "PROMETHEUS_PORT": (9090, 9290),
-    "ALERTMANAGER_PORT": (9093, 9293),
-    "LOKI_PORT": (3100, 3300),
-    "OTLP_GRPC_PORT": (4317, 4517),
-    "OTLP_HTTP_PORT": (4318, 4518),
-    "COLLECTOR_HEALTH_PORT": (13133, 13333),
-    "REPORTS_PORT": (8088, 8288),
+    "GRAFANA_PORT": (3000, 23000),
+    "MARQUEZ_WEB_PORT": (3001, 23001),
+    "MARQUEZ_PORT": (5080, 25080),
+    "JAEGER_PORT": (16686, 26686),
+    "PROMETHEUS_PORT": (9090, 29090),
+    "ALERTMANAGER_PORT": (9093, 29093),
+    "LOKI_PORT": (3100, 23100),
+    "OTLP_GRPC_PORT": (4317, 24317),
+    "OTLP_HTTP_PORT": (4318, 24318),
+    "COLLECTOR_HEALTH_PORT": (13133, 23133),
+    "REPORTS_PORT": (8088, 28088),
 }
 COMMAND = "import sys; sys.argv[0] = 'pipeline'; from pipeline.cli import main; main()"
 DATED = "import sys; from datetime import datetime; from pipeline import api; print(api.run(at=datetime.fromisoformat(sys.argv[1])).id)"

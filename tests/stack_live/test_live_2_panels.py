@@ -7,6 +7,7 @@ import time
 import urllib.parse
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,8 +21,8 @@ from tests.stack_live.panel_answers import DAY, FACTS, NUMBERS, RECORDS, SANE, M
 pytestmark = pytest.mark.stack
 MODEL, TERM = "fixed_effects", "fiber_g_week"
 VARIABLES = {"pipeline": "potato", "environment": "local", "model": MODEL, "term": TERM, "__rate_interval": "1m"}
-# Four steps of a day: three days ago and today are in different ones.
-STEP, STEPS = DAY, 4
+# Steps of a day, as Grafana lays them: three days ago and today are in different ones.
+STEP, STEPS = DAY, 5
 # Recording rules and alerts are evaluated every 15 s.
 RULES_SECONDS = 40
 
@@ -82,9 +83,11 @@ def _expect_numbers(stack: LiveStack, key: tuple[str, str], target: dict[str, An
     deadline = time.monotonic() + (RULES_SECONDS if re.search("goldtrace:|ALERTS", target["expr"]) else 0)
     while True:
         at = round(time.time(), 3)
-        moments = [at] if target.get("instant") else [at - STEP * back for back in range(STEPS)]
-        answers = [_answer(stack, target, when) for when in moments]
-        wanted = [NUMBERS[key](moment(stack, when)) for when in moments]
+        times = [at] if target.get("instant") else [at // STEP * STEP - STEP * back for back in range(STEPS)]
+        answers = [_answer(stack, target, when) for when in times]
+        # A step of a graph is drawn where it begins, so the runs in it are those of the time after.
+        ahead = STEP if "offset -$__interval" in target["expr"] else 0
+        wanted = [NUMBERS[key](replace(moment(stack, when + ahead), is_newest=when == times[0])) for when in times]
         if all(map(same, answers, wanted)) or time.monotonic() > deadline:
             break
         time.sleep(2)
@@ -226,7 +229,7 @@ def test_a_log_line_leads_to_trace_run_report_and_job(stack: LiveStack, three_ru
         (label,) = [label for label in metadata if re.search(jump["matcherRegex"], label)]
         values[name] = jump["url"].replace("${__value.raw}", metadata[label]).replace("${__data.fields.service_namespace}", metadata["service_namespace"])
     assert (fields["Trace"]["datasourceUid"], held_spans(stack, values["Trace"])) == ("jaeger", Ledger(stack.runs).spans(three_runs["completed"]))
-    for url in (values["Run"], values["Report"], values["Job"]):
+    for url in (values["Run"], values["Report"], values["Pipeline"], values["Trace in Jaeger"]):
         expect_target(stack, url)
 
 
