@@ -6,6 +6,7 @@ import importlib
 import logging
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 # Tells a folder of Data Docs from one with something else, which would be lost.
 _DATA_DOCS_MARK = ".data-docs"
+# Telemetry may hold a run up for this long and this share of its time. A tenth of a second less: what was sent is written down, too.
+TELEMETRY_SECONDS = 1.9
+TELEMETRY_SHARE = 0.02
 _log = logging.getLogger(__name__)
 
 
@@ -86,9 +90,15 @@ def run(
     pipeline = pipeline or load_app(settings.app)
     # A process may have been started without one.
     hooks = [ProgressHook()] if sys.stderr is not None and sys.stderr.isatty() and not settings.is_plain_terminal else []
+    started = time.monotonic()
     done = execute(pipeline, settings, Order(until=until, as_of=as_of, wait=wait, at=at, hooks=hooks, finish=report_on))
-    _deliver(done.bundle, settings)
+    _deliver(done.bundle, settings, _left(done, time.monotonic() - started))
     return done
+
+
+def _left(run: Run, seconds: float) -> float:
+    """What is left of the time that telemetry may hold up a run that took so many seconds: the hooks' was mostly the wait for MLflow."""
+    return TELEMETRY_SECONDS + TELEMETRY_SHARE * seconds - sum(run.telemetry_seconds.values())
 
 
 def report_on(run: Run) -> None:
@@ -101,14 +111,15 @@ def report_on(run: Run) -> None:
         _log.exception("the report could not be written; try: pipeline report %s", run.id)
 
 
-def _deliver(folder: Path, settings: Settings) -> None:
+def _deliver(folder: Path, settings: Settings, seconds: float | None = None) -> None:
     """Send the run's lineage, and what waits from before, in at most 2 s; a signal ends that and nothing else, for the run is over."""
     from pipeline.engine.signals import AbortedError, Signals
-    from pipeline.telemetry.delivery import deliver_at_end
 
     try:
         with Signals() as signals, signals.armed():
-            deliver_at_end(folder, settings)
+            from pipeline.telemetry.delivery import deliver_at_end
+
+            deliver_at_end(folder, settings, seconds)
     except AbortedError:
         return  # what was not sent waits in the bundles
     except Exception:  # noqa: BLE001 - as above: the run is what it is

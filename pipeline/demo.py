@@ -7,8 +7,11 @@ is `demo`, and the manifest says how far the clock was set back.
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -16,7 +19,7 @@ from pathlib import Path
 from pipeline import api
 from pipeline.demo_input import Trouble, collect, export
 from pipeline.engine import runner
-from pipeline.errors import BackendError, UsageError
+from pipeline.errors import BackendError, InputError, UsageError
 from pipeline.records import Gate, Pipeline, Run, State
 from pipeline.settings import Settings, load
 from pipeline.telemetry import bundle, delivery
@@ -90,16 +93,39 @@ class Demo:
         return [found for found in bundle.iter_bundles(self.settings.runs) if found.pipeline == self.pipeline.name and _is_demo(found)]
 
     def remove(self) -> int:
-        """Delete the demo's bundles, its lake and its input; returns how many bundles those were. A run that still goes on stays."""
-        gone = [found for found in self.bundles() if not bundle.is_alive(found.path)]
-        for found in gone:
-            shutil.rmtree(found.path)
-        for part in ("lake", "data", "input"):
-            shutil.rmtree(self.folder / part, ignore_errors=True)
+        """Delete the demo's bundles, its lake and its input; returns how many bundles those were.
+
+        Raises:
+            UsageError: another process makes or deletes them.
+        """
+        with self.alone():
+            gone = [found for found in self.bundles() if not bundle.is_alive(found.path)]
+            for found in gone:
+                shutil.rmtree(found.path)
+            for part in ("lake", "data", "data.new", "input"):
+                shutil.rmtree(self.folder / part, ignore_errors=True)
         for empty in (self.folder, self.folder.parent):
             if empty.is_dir() and not any(empty.iterdir()):
                 empty.rmdir()
         return len(gone)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes from this demo: two would make the same days, each over the other's input. The lock is gone with the process.
+
+        Raises:
+            UsageError: another process is at it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UsageError(f"the demo in {self.folder} is being made by another process", hint="wait for it, or stop it") from error
+            yield
+        finally:
+            os.close(descriptor)
 
 
 def _is_demo(found: Bundle) -> bool:
@@ -118,13 +144,18 @@ def make(demo: Demo, days: int = DAYS, told: Callable[[Day, Run], None] | None =
         now: the last moment that a run may be due at; this one unless given.
 
     Raises:
-        UsageError: the pipeline generates no input, its sources have no dates, or `days` is out of range.
+        UsageError: the pipeline generates no input, its sources have no dates, `days` is out of range, or another process is at it.
         LakeError: not even a bundle can be written.
     """
     if not 1 <= days <= MAX_DAYS:
         raise UsageError(f"days is {days}, which is not between 1 and {MAX_DAYS}", hint=f"use --days 1 to {MAX_DAYS}", days=days)
+    with demo.alone():
+        return _make(demo, days, told, now or datetime.now(UTC))
+
+
+def _make(demo: Demo, days: int, told: Callable[[Day, Run], None] | None, now: datetime) -> list[Run]:
     there = demo.bundles()
-    missing = plan(demo.pipeline, there, days, now or datetime.now(UTC))
+    missing = plan(demo.pipeline, there, days, now)
     if missing:
         first = min([missing[0].as_of, *(date.fromisoformat(found.manifest["as_of"]) for found in there)])
         collect(demo.pipeline, demo.folder / "data", first, missing[-1].as_of)
@@ -176,6 +207,6 @@ def _troubles(count: int, there: Sequence[Bundle]) -> dict[int, Trouble]:
 def _seen(found: Bundle) -> Trouble:
     if found.manifest["gate"] == Gate.RED:
         return Trouble.TOO_MANY_BAD_ROWS
-    if found.state is State.FAILED:
+    if found.state is State.FAILED and found.manifest["failure"]["type"] == InputError.slug:
         return Trouble.MISSING_COLUMN
     return Trouble.SOME_BAD_ROWS if found.manifest["gate"] == Gate.YELLOW else Trouble.NONE

@@ -64,13 +64,17 @@ def collect(pipeline: Pipeline, data: Path, first: date, last: date) -> None:
         return
     if pipeline.generate is None:
         raise UsageError(f"pipeline {pipeline.name} makes no input files", hint="give pipeline.define(…) a function as `generate`")
-    shutil.rmtree(data, ignore_errors=True)
-    pipeline.generate(data, subjects=SUBJECTS, weeks=(last - first + HISTORY + FUTURE) // timedelta(weeks=1), seed=SEED)
-    later = first - HISTORY - date.fromisoformat(min(_dates(pipeline, data)))
-    for source in _read(pipeline, data):
+    # Beside its place until it is whole: who is stopped in between leaves no input with dates of two kinds.
+    unfinished = data.with_name(f"{data.name}.new")
+    for old in (data, unfinished):
+        shutil.rmtree(old, ignore_errors=True)
+    pipeline.generate(unfinished, subjects=SUBJECTS, weeks=(last - first + HISTORY + FUTURE) // timedelta(weeks=1), seed=SEED)
+    later = first - HISTORY - date.fromisoformat(min(_dates(pipeline, unfinished)))
+    for source in _read(pipeline, unfinished):
         for row in source.rows if source.contract.as_of_column else ():
             row[source.date_place] = (date.fromisoformat(row[source.date_place]) + later).isoformat()
-        _write(data, source)
+        _write(unfinished, source)
+    unfinished.rename(data)
 
 
 def export(pipeline: Pipeline, data: Path, out: Path, day: date, trouble: Trouble) -> None:

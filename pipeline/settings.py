@@ -212,6 +212,8 @@ class Settings(BaseSettings):
         parts = urlsplit(value)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:  # a port that is none raises by itself
             raise ValueError("not an address such as http://127.0.0.1:5080")
+        if parts.query or parts.fragment:  # it would not be sent, and a key in it would be written down
+            raise ValueError("an address without ? and # is wanted; a key goes into OPENLINEAGE_API_KEY")
         return value
 
     @field_validator("lake")
@@ -255,8 +257,9 @@ class Settings(BaseSettings):
 
 
 def mask(text: str) -> str:
-    """`text` with the user and password of an address replaced."""
-    return re.sub(r"://[^/@\s]+@", "://**********@", text)
+    """`text` with the user and password of an address replaced, and what its query says after a secret's name."""
+    text = re.sub(r"://[^/@\s]+@", "://**********@", text)
+    return re.sub(r"(?i)([?&][\w.-]*(?:key|token|secret|password|signature|credential)[\w.-]*=)[^&\s'\"]+", r"\1**********", text)
 
 
 def without_folders(word: str) -> str:

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
@@ -122,6 +123,23 @@ def test_the_days_after_a_demo_have_no_trouble_again(made: Made) -> None:
     assert len(days) == 5
 
 
+def test_a_run_that_failed_for_another_reason_is_not_taken_for_a_trouble(made: Made) -> None:
+    found, _ = made
+    there = [each for each in found.bundles() if demo._seen(each) is Trouble.MISSING_COLUMN]
+    other = [replace(each, manifest={**each.manifest, "failure": {**each.manifest["failure"], "type": "lake_busy"}}) for each in there]
+    assert [demo._seen(each) for each in other] == [Trouble.NONE]
+
+
+def test_two_processes_do_not_make_or_delete_one_demo_at_once(made: Made) -> None:
+    found, _ = made
+    before = found.bundles()
+    with found.alone():
+        for work in (lambda: demo.make(found, 28), found.remove):
+            with pytest.raises(UsageError, match="another process"):
+                work()
+    assert found.bundles() == before
+
+
 @pytest.mark.parametrize("days", [0, 29])
 def test_days_that_no_server_would_keep_are_refused(tmp_path: Path, days: int) -> None:
     with pytest.raises(UsageError, match="days is"):
@@ -179,6 +197,21 @@ def test_input_that_has_come_to_its_end_is_made_anew(tmp_path: Path) -> None:
     far = NOW.date() + timedelta(weeks=11)
     collect(PIPELINE, tmp_path / "data", far, far)
     assert max(row["date"] for row in cells(tmp_path / "data", "Sample_fiber_daily.csv")) >= far.isoformat()
+
+
+def test_input_of_which_only_a_part_was_made_is_made_anew(data: Path, tmp_path: Path) -> None:
+    days = (NOW.date() - timedelta(days=1), NOW.date())
+
+    def stopped(out: Path, **_: int) -> None:
+        out.mkdir(parents=True)
+        (out / "Sample_tidy.csv").write_text("subject_id,date\n")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        collect(replace(PIPELINE, generate=stopped), tmp_path / "data", *days)
+    collect(PIPELINE, tmp_path / "data", *days)
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+    assert all((tmp_path / "data" / path.name).read_bytes() == path.read_bytes() for path in data.iterdir())
 
 
 def test_a_missing_column_is_missing_in_every_row(data: Path, tmp_path: Path) -> None:

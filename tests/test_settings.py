@@ -54,6 +54,8 @@ def test_every_key_with_one_letter_more_is_taken_for_a_typo(name: str, data: st.
         ({"PIPELINE_THREADS": "0"}, "PIPELINE_THREADS is '0': input should be greater than or equal to 1"),
         ({"PIPELINE_QUALITY_ENGINE": "fast"}, "PIPELINE_QUALITY_ENGINE is 'fast': input should be 'sql' or 'gx'"),
         ({"OPENLINEAGE_NAMESPACE": "potato:dev"}, "OPENLINEAGE_NAMESPACE is 'potato:dev'"),
+        ({"OPENLINEAGE_URL": "https://lineage.example.org?api"}, "an address without ? and # is wanted"),
+        ({"OPENLINEAGE_URL": "https://lineage.example.org?a=1&api_token=s3cret"}, "?a=1&api_token=**********': an address without ? and"),
         ({"PIPELINE_MEMORY_LIMIT": "lots"}, "PIPELINE_MEMORY_LIMIT is 'lots': wanted is 700MB or 4GiB"),
         ({"PIPELINE_LOG_LEVEL": "DEBUG"}, "PIPELINE_LOG_LEVEL is 'DEBUG': wanted is debug, info, warning or error"),
         ({"PIPELINE_LAKE": "caf\udce9"}, "not UTF-8"),

@@ -28,6 +28,9 @@ _log = logging.getLogger(__name__)
 
 # Of the 2 s that lineage may cost a run, the rest is for writing down how far it came.
 SECONDS: Final = 1.9
+# However long other telemetry has held the run up: time to find out whether the server answers, and for one that does, to take a run.
+LEAST_SECONDS: Final = 0.3
+ANSWERING_SECONDS: Final = 1.0
 # What one answer may take in a replay, where nobody waits for the whole.
 REPLAY_SECONDS: Final = 10.0
 LOCK_SECONDS: Final = 10.0
@@ -67,7 +70,7 @@ def is_off(settings: Settings) -> bool:
     return settings.telemetry is Switch.OFF or (settings.openlineage_disabled or "").strip().lower() == "true"
 
 
-def deliver_at_end(folder: Path, settings: Settings) -> None:
+def deliver_at_end(folder: Path, settings: Settings, seconds: float | None = None) -> None:
     """Send the lineage of a run that has ended, after all that waits from before, in at most 2 s.
 
     Nothing is raised, and a server that is away is no news: the events wait in the bundle. What needs somebody's attention (an
@@ -76,8 +79,10 @@ def deliver_at_end(folder: Path, settings: Settings) -> None:
     Args:
         folder: the run's bundle, whose manifest has its last word.
         settings: where lineage goes.
+        seconds: what is left of the time that telemetry may hold the run up, when that is less than 2 s. A server that does not
+            answer gets `LEAST_SECONDS` all the same, and one that does `ANSWERING_SECONDS`: a run that never has them left would never be sent.
     """
-    patience = Patience.in_all(SECONDS)
+    patience = Patience.in_all(SECONDS if seconds is None else min(SECONDS, max(LEAST_SECONDS, seconds)), min(SECONDS, ANSWERING_SECONDS))
     try:
         folder = folder if folder.exists() else settings.runs / bundle.ARCHIVE / folder.name
         if is_off(settings):
@@ -85,21 +90,21 @@ def deliver_at_end(folder: Path, settings: Settings) -> None:
         elif not (folder / FILE).exists():
             delivery_entry.write(folder, Entry(state=Delivery.FAILED, detail=f"there is no {FILE}"))
         else:
-            _deliver(folder, settings.runs, Server.of(settings), patience)
+            _deliver(folder, settings.runs, Connection(Server.of(settings), patience))
     except OSError as error:
         _log.warning("what became of the lineage can't be written down in %s: %s", folder, error.strerror)
 
 
-def _deliver(folder: Path, runs: Path, server: Server, patience: Patience) -> None:
-    with Connection(server, patience) as connection:
+def _deliver(folder: Path, runs: Path, connection: Connection) -> None:
+    with connection:
         try:
             connection.open()
         except BackendError as error:
-            _note(folder, server, str(error.facts["reason"]))
+            _note(folder, connection.server, str(error.facts["reason"]))
             return
         # Before the lock is tried: who finds it taken leaves this run to the other, who looks for such after letting go of it.
-        _note(folder, server, "")
-        courier = _Courier(runs, connection, patience)
+        _note(folder, connection.server, "")
+        courier = _Courier(runs, connection)
         courier.work()
     _tell(courier)
 
@@ -122,11 +127,12 @@ def _tell(courier: _Courier) -> None:
 class _Courier:
     """Takes what waits to the server, run by run, until nothing waits, the server is away, or the time is up."""
 
-    def __init__(self, runs: Path, connection: Connection, patience: Patience, only: Collection[str] | None = None) -> None:
+    def __init__(self, runs: Path, connection: Connection, only: Collection[str] | None = None) -> None:
         self._runs = runs
         self._connection = connection
-        self._patience = patience
         self._only = only
+        # The rest of the time is for sending.
+        self._look_until = time.monotonic() + connection.patience.left / 2
         self._unwritable: set[str] = set()
         self._posts, self._seconds = 0, 0.0
         self.on_progress: OnProgress | None = None
@@ -140,7 +146,7 @@ class _Courier:
             with _locked(self._runs, lock_seconds) as is_ours:
                 if not is_ours:
                     return False
-                queue = delivery_queue.queue(self._runs, self._only)
+                queue = delivery_queue.queue(self._runs, self._only, self._look_until)
                 is_through = all(self._send(folder) for folder in queue.folders if folder.name not in self._unwritable)
             # Somebody may have found the lock taken just now, and gone.
             if not is_through or not self.waiting(queue.settled):
@@ -148,7 +154,7 @@ class _Courier:
 
     def waiting(self, settled: Collection[str] = ()) -> list[Path]:
         """What waits; `settled` are ids of runs that are known not to."""
-        return [folder for folder in delivery_queue.waiting(self._runs, self._only, settled) if folder.name not in self._unwritable]
+        return [folder for folder in delivery_queue.waiting(self._runs, self._only, settled, self._look_until) if folder.name not in self._unwritable]
 
     def _send(self, folder: Path) -> bool:
         """Send what is left of a run; False when there is no going on."""
@@ -188,7 +194,7 @@ class _Courier:
 
     def _has_time_for(self, events: int) -> bool:
         seconds = self._seconds / self._posts * _RESERVE if self._posts else _FAST
-        return self._patience.left > events * seconds
+        return self._connection.patience.left > events * seconds
 
     def _pass_on(self, line: bytes, number: int, entry: Entry) -> Entry:
         """The entry after one more event was taken, or put aside.
@@ -295,7 +301,7 @@ def replay(settings: Settings, run_ids: Sequence[str] = (), *, everything: bool 
         _open(connection)
         for folder in again:
             _forget(folder)
-        courier = _Courier(settings.runs, connection, patience, only)
+        courier = _Courier(settings.runs, connection, only)
         courier.on_progress = on_progress
         if not courier.work(LOCK_SECONDS):
             raise BackendError(f"another process is sending the lineage in {settings.runs}", hint="wait for it; what waits is sent by it", reason="locked")

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from pipeline import delivery_file
 from pipeline.clock import MACHINE
-from pipeline.telemetry import bundle, manifest
+from pipeline.telemetry import manifest
 
-FILE = "delivery.json"
+FILE = delivery_file.FILE
 KEY = "lineage"
 MAX_ASIDE = 100
 
@@ -24,6 +24,10 @@ class Delivery(StrEnum):
     PENDING = "pending"
     FAILED = "failed"
     OFF = "off"
+
+
+# A tuple, as what a damaged file has in its place may not be hashable.
+_STATES = tuple(state.value for state in Delivery)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +68,8 @@ class Entry:
 
 def read(folder: Path) -> Entry | None:
     """The entry of a bundle, None when there is none that can be read: then nothing of the run was delivered."""
-    known = _whole(folder).get(KEY)
-    if not isinstance(known, Mapping) or known.get("state") not in {state.value for state in Delivery}:
+    known = delivery_file.read(folder).get(KEY)
+    if not isinstance(known, Mapping) or known.get("state") not in _STATES:
         return None
     events, total, aside = known.get("events"), known.get("total"), known.get("aside")
     return Entry(
@@ -87,12 +91,4 @@ def write(folder: Path, entry: Entry) -> None:
     Raises:
         OSError: it can't be written.
     """
-    bundle.write_json(folder / FILE, {**_whole(folder), KEY: entry.as_json()})
-
-
-def _whole(folder: Path) -> dict[str, Any]:
-    try:
-        known = json.loads((folder / FILE).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}
+    delivery_file.write(folder, KEY, entry.as_json())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,13 +15,14 @@ from pipeline.errors import RunNotFoundError
 from pipeline.records import State
 from pipeline.settings import variable
 from pipeline.telemetry import bundle, delivery_entry
-from pipeline.telemetry.bundle import Bundle
 from pipeline.telemetry.delivery_entry import Delivery, Entry
 from pipeline.telemetry.lineage import FILE
 from pipeline.telemetry.lineage_datasets import is_dataset_namespace
 from pipeline.telemetry.lineage_events import TERMINAL, clean
 
 AGAIN = "older runs came after it, so it is sent once more"
+# How many of the newest runs are looked at however little time there is.
+NEWEST = 20
 
 _Job = tuple[str, str]
 
@@ -32,7 +35,7 @@ class Queue:
     settled: frozenset[str]
 
 
-def waiting(runs: Path, only: Collection[str] | None = None, settled: Collection[str] = ()) -> list[Path]:
+def waiting(runs: Path, only: Collection[str] | None = None, settled: Collection[str] = (), until: float = math.inf) -> list[Path]:
     """The folders of the runs whose lineage waits, newest first.
 
     Runs that are going on, and dead ones that nobody has closed yet, are left out: their events are not all there. So are
@@ -42,25 +45,28 @@ def waiting(runs: Path, only: Collection[str] | None = None, settled: Collection
         runs: the folder with the bundles.
         only: leave out runs with other ids.
         settled: ids of runs that are known not to wait, which spares looking.
+        until: when to stop looking, by `time.monotonic()`: thousands of bundles take seconds.
     """
-    return _sorted_out(runs, only, settled)[0]
+    return _sorted_out(runs, only, settled, until)[0]
 
 
-def queue(runs: Path, only: Collection[str] | None = None) -> Queue:
-    """What waits, oldest first.
+def queue(runs: Path, only: Collection[str] | None = None, until: float = math.inf) -> Queue:
+    """What waits, oldest first; of what is found until a moment of `time.monotonic()`, newest first.
 
     Where old runs go behind newer ones that were delivered before, a server would show the old ones as the current state. So the
     newest of those is noted down to be sent once more, and so are the newest in which the steps completed that it did not get to.
     """
-    new, settled = _sorted_out(runs, only)
+    new, settled = _sorted_out(runs, only, (), until)
     again = [folder for folder in _once_more(new, settled) if _note_again(folder)]
     return Queue(tuple(sorted([*new, *again], key=lambda folder: folder.name)), frozenset(folder.name for folder in settled))
 
 
-def _sorted_out(runs: Path, only: Collection[str] | None, known: Collection[str] = ()) -> tuple[list[Path], list[Path]]:
+def _sorted_out(runs: Path, only: Collection[str] | None, known: Collection[str], until: float) -> tuple[list[Path], list[Path]]:
     """What waits, and what was sent, both newest first."""
     new, settled = [], []
-    for folder in bundle.folders(runs):
+    for place, folder in enumerate(bundle.folders(runs)):
+        if place >= NEWEST and time.monotonic() > until:
+            break
         if folder.name in known:
             continue
         entry = delivery_entry.read(folder)
@@ -75,15 +81,32 @@ def _sorted_out(runs: Path, only: Collection[str] | None, known: Collection[str]
 def _may_be_sent(folder: Path) -> bool:
     if not (folder / FILE).exists() or not os.access(folder, os.W_OK):
         return False
-    found = _read(folder)
+    found = _told(folder)
     return found is not None and found.is_finished
 
 
-def _read(folder: Path) -> Bundle | None:
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What a manifest says that decides what has to be sent: whose job it was, in which lake, and which steps completed."""
+
+    job: _Job
+    lake: str
+    completed: frozenset[str]
+    is_finished: bool
+
+
+def _told(folder: Path) -> _Told | None:
     try:
-        return bundle.read(folder)
-    except RunNotFoundError:
-        return None
+        found = bundle.read(folder)
+        record = found.manifest
+        return _Told(
+            job=(str(record["settings"].get(variable("openlineage_namespace"), "default")), found.pipeline),
+            lake=str(record["lake"]["name"]),
+            completed=frozenset(str(step["name"]) for step in record["steps"] if step["state"] == State.COMPLETED.value),
+            is_finished=found.is_finished,
+        )
+    except (RunNotFoundError, LookupError, TypeError, AttributeError, RecursionError):
+        return None  # somebody's bundle, whatever is wrong with it, must not keep the others from going
 
 
 def _note_again(folder: Path) -> bool:
@@ -100,27 +123,20 @@ def _once_more(new: Sequence[Path], settled: Sequence[Path]) -> Iterator[Path]:
     """What has to be sent again; both lists are newest first."""
     if not new or not settled or settled[0].name < new[-1].name:
         return
-    oldest = {job(found): folder.name for folder in new if (found := _read(folder))}
-    settled_ones, completed = set(settled), dict[_Job, set[str]]()
+    oldest = {found.job: folder.name for folder in new if (found := _told(folder))}
+    settled_ones, completed = set(settled), dict[tuple[_Job, str], frozenset[str]]()
     for folder in sorted([*new, *settled], key=lambda folder: folder.name, reverse=True):
-        if folder.name < min(oldest.values()):
+        if folder.name < min(oldest.values(), default="~"):
             return
-        found = _read(folder)
-        if found is None or folder.name < oldest.get(job(found), "~"):
+        found = _told(folder)
+        if found is None or folder.name < oldest.get(found.job, "~"):
             continue
-        steps, known = _completed(found), completed.get(job(found))
-        if folder in settled_ones and (known is None or steps - known):
+        # In each lake: the datasets of another one are others.
+        place = (found.job, found.lake)
+        known = completed.get(place)
+        if folder in settled_ones and (known is None or found.completed - known):
             yield folder
-        completed[job(found)] = steps | (known or set())
-
-
-def job(found: Bundle) -> _Job:
-    """The namespace and name of the pipeline's job."""
-    return str(found.manifest.get("settings", {}).get(variable("openlineage_namespace"), "default")), found.pipeline
-
-
-def _completed(found: Bundle) -> set[str]:
-    return {str(step["name"]) for step in found.manifest.get("steps", ()) if step.get("state") == State.COMPLETED.value}
+        completed[place] = found.completed | (known or frozenset())
 
 
 # ---------------------------------------------------------------------------------------------- events

@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cache
 from queue import Empty, SimpleQueue
@@ -69,15 +69,24 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long to wait: `request` seconds for one answer, and for everything until a moment of `time.monotonic()`."""
+    """How long to wait: `request` seconds for one answer, and for everything until a moment of `time.monotonic()`.
+
+    For a server that has answered once, everything may take until `answering`, if that is later.
+    """
 
     request: float
     until: float = math.inf
+    answering: float = -math.inf
 
     @classmethod
-    def in_all(cls, seconds: float) -> Patience:
-        """So many seconds from now on for everything."""
-        return cls(seconds, time.monotonic() + seconds)
+    def in_all(cls, seconds: float, answering: float = 0.0) -> Patience:
+        """So many seconds from now on for everything, and `answering` seconds if that is more and the server does answer."""
+        now = time.monotonic()
+        return cls(seconds, now + seconds, now + answering)
+
+    def answered(self) -> Patience:
+        """What is left for a server that has answered."""
+        return self if self.answering <= self.until else replace(self, request=self.answering - time.monotonic(), until=self.answering)
 
     def deadline(self) -> float:
         """By when a request that is made now has to be answered."""
@@ -127,15 +136,24 @@ class Server:
         headers = {"Content-Type": "application/json", "User-Agent": f"goldtrace/{__version__}"}
         if self._key:
             return {**headers, "Authorization": f"Bearer {self._key}"}
+        return {**headers, "Authorization": f"Basic {self._basic}"} if self._basic else headers
+
+    @property
+    def _basic(self) -> str:
+        """User and password as a header has them; empty when the address has none."""
         if self._url.username is None:
-            return headers
-        user = f"{unquote(self._url.username)}:{unquote(self._url.password or '')}"
-        return {**headers, "Authorization": f"Basic {base64.b64encode(user.encode()).decode()}"}
+            return ""
+        return base64.b64encode(f"{unquote(self._url.username)}:{self._password}".encode()).decode()
+
+    @property
+    def _password(self) -> str:
+        return unquote(self._url.password or "")
 
     def tidy(self, text: str) -> str:
-        """A server's words as one short line, without the key, should the server repeat it."""
-        told = text.replace(self._key, "**********") if self._key else text
-        return mask("".join(sign if sign.isprintable() else " " for sign in told))[:MAX_WORDS].strip()
+        """A server's words as one short line, without the key or the password, should the server repeat what it was sent."""
+        for secret in filter(None, (self._key, self._basic, self._password)):
+            text = text.replace(secret, "**********")
+        return mask("".join(sign if sign.isprintable() else " " for sign in text))[:MAX_WORDS].strip()
 
 
 class Connection:
@@ -143,7 +161,7 @@ class Connection:
 
     def __init__(self, server: Server, patience: Patience) -> None:
         self.server = server
-        self._patience = patience
+        self.patience = patience
         self._http: HTTPConnection | None = None
         self._socket: _Timed | None = None
 
@@ -160,7 +178,7 @@ class Connection:
             BackendError: nothing answers; the message says why.
         """
         try:
-            self._socket = _connect(self.server.host, self.server.port, self._patience.deadline())
+            self._socket = _connect(self.server.host, self.server.port, self.patience.deadline())
         except OSError as error:
             raise self._error(error) from error
 
@@ -170,7 +188,9 @@ class Connection:
         Raises:
             BackendError: there is none.
         """
-        return self._ask("POST", self.server.path(), event)
+        answer = self._ask("POST", self.server.path(), event)
+        self.patience = self.patience.answered()
+        return answer
 
     def is_well(self, namespace: str) -> bool:
         """Whether the server answers a question that has nothing to do with an event, but that its database has to answer."""
@@ -182,7 +202,7 @@ class Connection:
     def _ask(self, method: str, path: str, body: bytes | None = None) -> Answer:
         from http.client import HTTPException
 
-        is_used, deadline = self._http is not None, self._patience.deadline()
+        is_used, deadline = self._http is not None, self.patience.deadline()
         try:
             try:
                 return self._exchange(method, path, body, deadline)
@@ -355,4 +375,8 @@ def _addresses(host: str, port: int, until: float) -> list[_Address]:
 
 
 def _look_up(host: str, port: int, flags: int) -> list[_Address]:
-    return [(*each[:3], str(each[3]), each[4]) for each in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)]
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    except UnicodeError as error:  # a part of it is empty or over 63 signs
+        raise socket.gaierror(socket.EAI_NONAME, "no host's name") from error
+    return [(*each[:3], str(each[3]), each[4]) for each in found]

@@ -23,8 +23,8 @@ def iso(ns: int | None) -> str | None:
 
 
 def seconds(started_ns: int, ended_ns: int | None) -> float | None:
-    """The time between, or None while it goes on."""
-    return None if ended_ns is None else round((ended_ns - started_ns) / 1e9, 6)
+    """The time between; None while it goes on, and when the machine's clock went back meanwhile."""
+    return None if ended_ns is None or ended_ns < started_ns else round((ended_ns - started_ns) / 1e9, 6)
 
 
 def span_hex(id_: uuid.UUID) -> str:

@@ -6,13 +6,14 @@ What became of it stands in the bundle's `delivery.json` under `experiments`. ML
 from __future__ import annotations
 
 import json
-import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pipeline import delivery_file
 from pipeline.errors import BackendError, LakeError
 from pipeline.records import Run, State, StepRun
 from pipeline.settings import Settings, Switch, mask
@@ -22,9 +23,10 @@ from pipeline.tracking.waiting import forget, keep
 from pipeline.tracking.waiting import waiting as find_waiting
 from pipeline.tracking.worker import Answer, Refusal
 
-DELIVERY = "delivery.json"
 # Telemetry may cost a run 2 s and this share of its time.
 SHARE_OF_RUN = 0.02
+# Of a run of hours that share is more than anybody waits for a store that is away.
+MOST_SECONDS = 30.0
 # How many runs that wait a run takes along: it may not take long, and the first of all is its own.
 TAKEN_ALONG = 2
 # How long somebody waits who asks for nothing else.
@@ -91,6 +93,7 @@ class ExperimentsHook:
             _write_delivery(run.bundle, {"state": "off"})
             yield
             return
+        started = time.monotonic()
         with Worker(target(self._settings)) as worker:
             try:
                 yield
@@ -98,7 +101,7 @@ class ExperimentsHook:
                 # A run that is still going on was torn down in a way that nobody foresaw; there is nothing true to say of it yet.
                 if run.state is not State.RUNNING:
                     records = [(run.bundle, run_record(run, self._settings, self._lake_root)), *self._lost.take()]
-                    _deliver(worker, records, self._lake_root, seconds=_allowance(run, worker.target))
+                    _deliver(worker, records, self._lake_root, seconds=_allowance(run, worker.target, time.monotonic() - started))
 
     @contextmanager
     def step(self, run: Run, step: StepRun) -> Iterator[None]:  # noqa: ARG002 - the seam hands over both
@@ -106,10 +109,9 @@ class ExperimentsHook:
         yield
 
 
-def _allowance(run: Run, store: Target) -> float:
-    """How many seconds the run may wait for the store. Whoever aborted it waits too, and may not wait long before killing it."""
-    share = SHARE_OF_RUN * ((run.ended_ns or run.started_ns) - run.started_ns) / 1e9
-    return min(store.seconds, REMOTE_SECONDS) if run.state is State.ABORTED else store.seconds + share
+def _allowance(run: Run, store: Target, took: float) -> float:
+    """How many seconds a run that took so many may wait for the store. Whoever aborted it waits too, and may not wait long before killing it."""
+    return min(store.seconds, REMOTE_SECONDS) if run.state is State.ABORTED else store.seconds + min(SHARE_OF_RUN * took, MOST_SECONDS)
 
 
 def _deliver(worker: Worker, records: list[tuple[Path, RunRecord]], lake: Path, *, seconds: float) -> None:
@@ -148,24 +150,7 @@ def _error(target: Target, refusal: Refusal) -> BackendError:
 
 
 def _write_delivery(bundle: Path, entry: dict[str, Any]) -> None:
-    """Replace our part of `delivery.json` at once, and leave the others' as they are."""
-    path = bundle / DELIVERY
-    temporary = bundle / f".{DELIVERY}.experiments"
     try:
-        known = _read_delivery(path)
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(json.dumps({**known, "experiments": entry}, ensure_ascii=False, indent=1) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
+        delivery_file.write(bundle, "experiments", entry)
     except OSError as error:
-        raise LakeError(f"{path} can't be written: {error.strerror}", hint="free some space, or see who may write there") from error
-
-
-def _read_delivery(path: Path) -> dict[str, Any]:
-    try:
-        known = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}
+        raise LakeError(f"{bundle / delivery_file.FILE} can't be written: {error.strerror}", hint="free some space, or see who may write there") from error

@@ -34,12 +34,22 @@ def forget(bundle: Path) -> None:
 
 def waiting(runs: Path, lake: Path, most: int | None = None) -> list[tuple[Path, RunRecord]]:
     """The bundles with a record that waits, oldest run first. Figures that the lake does not have any more are left out."""
-    found = []
+    found: list[tuple[Path, RunRecord]] = []
     paths = [*runs.glob(f"*/{RECORD}"), *runs.glob(f"archive/*/{RECORD}")]
-    for path in sorted(paths, key=lambda path: path.parent.name)[:most]:
+    for path in sorted(paths, key=lambda path: path.parent.name):
+        if len(found) == most:
+            break
         # Another run may have delivered it since; one that is no JSON was cut off by a crash.
-        with suppress(OSError, ValueError):
-            record = cast(RunRecord, json.loads(path.read_bytes()))
-            figures = [str(lake / figure) for figure in record["figures"] if (lake / figure).is_file()]
-            found.append((path.parent, cast(RunRecord, {**record, "figures": figures})))
+        with suppress(OSError, ValueError, RecursionError):
+            if (record := _record(json.loads(path.read_bytes()), lake.resolve())) is not None:
+                found.append((path.parent, record))
     return found
+
+
+def _record(told: object, lake: Path) -> RunRecord | None:
+    """A record with the lake's own figures; None for what is none. A bundle may be somebody else's: no other file of this machine is sent."""
+    if not isinstance(told, dict) or not RunRecord.__required_keys__ <= told.keys() or not isinstance(told["figures"], list):
+        return None
+    figures = [(lake / str(figure)).resolve() for figure in told["figures"]]
+    kept = [str(figure) for figure in figures if figure.is_relative_to(lake) and figure.is_file()]
+    return cast(RunRecord, {**told, "figures": kept})

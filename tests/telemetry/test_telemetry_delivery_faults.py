@@ -32,6 +32,13 @@ from tests.telemetry.delivery_support import (
 )
 
 KEY = "s3cret-key"
+SECONDS = delivery.SECONDS
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a server takes is not left to how busy the machine is; where it never ends, a test says how long to wait."""
+    monkeypatch.setattr(delivery, "SECONDS", 60.0)
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +101,37 @@ def test_a_server_that_never_ends_holds_a_run_up_for_its_time_only(folder: Path,
     assert entry(folder)["state"] == "pending"
 
 
-def test_a_black_hole_costs_two_seconds(folder: Path) -> None:
+def test_a_black_hole_costs_two_seconds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "SECONDS", SECONDS)
     with raw_server(read_all) as url:
         assert 1.5 < seconds_of(folder, url) < LONG
-    assert delivery.SECONDS < 2
+    assert SECONDS < 2
+
+
+@pytest.mark.parametrize("left", [0.4, 0.0, -7.0])
+def test_a_run_that_was_held_up_before_is_held_up_for_what_is_left(folder: Path, left: float) -> None:
+    with raw_server(read_all) as url:
+        started = time.monotonic()
+        deliver_at_end(folder, settings(folder.parent, url), left)
+        assert max(left, delivery.LEAST_SECONDS) * 0.9 < time.monotonic() - started < LONG
+
+
+def test_a_server_that_answers_gets_the_time_for_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = told(tmp_path / "runs", 1)
+    monkeypatch.setattr(delivery, "LEAST_SECONDS", 1.0)
+    monkeypatch.setattr(delivery, "ANSWERING_SECONDS", 60.0)
+    with Listener(lambda event, count: (time.sleep(0.15), (201, b""))[1]) as server:
+        deliver_at_end(bundle, settings(bundle.parent, server.url), 0.0)
+        assert server.taken == lines(bundle)
+
+
+@pytest.mark.parametrize(("answering", "left"), [(90, 90), (1, 60)])
+def test_an_answer_changes_what_is_left_once_and_never_to_less(folder: Path, answering: float, left: float) -> None:
+    with Listener() as server, Connection(Server.of(settings(folder.parent, server.url)), Patience.in_all(60, answering)) as connection:
+        assert 30 < connection.patience.left <= 60
+        for _ in range(2):
+            connection.post(b"{}")
+            assert left - 30 < connection.patience.left <= left
 
 
 @pytest.mark.usefixtures("brief")
@@ -144,10 +178,11 @@ def test_a_port_that_is_closed_costs_milliseconds(folder: Path) -> None:
     assert min(seconds_of(folder, url) for _ in range(5)) < 0.1
 
 
-def test_a_host_that_is_unknown_is_pending(tmp_path: Path) -> None:
+@pytest.mark.parametrize("host", ["nowhere.invalid", "x" * 64 + ".invalid", "no..where"])
+def test_a_host_that_is_unknown_is_pending(tmp_path: Path, host: str) -> None:
     bundle = told(tmp_path / "runs", 1)
-    deliver_at_end(bundle, settings(bundle.parent, "http://nowhere.invalid"))
-    assert entry(bundle)["state"] == "pending"
+    deliver_at_end(bundle, settings(bundle.parent, f"http://{host}"))
+    assert (entry(bundle)["state"], entry(bundle)["detail"]) == ("pending", "unknown host")
 
 
 def test_a_name_with_several_addresses_is_tried_at_each(tmp_path: Path) -> None:
@@ -339,6 +374,14 @@ def test_user_and_password_of_the_address_go_as_basic(tmp_path: Path) -> None:
     with Listener() as server:
         deliver_at_end(bundle, settings(bundle.parent, server.url.replace("://", "://ann:p%40w@")))
         assert server.headers[0]["Authorization"] == "Basic YW5uOnBAdw=="
+
+
+def test_a_server_that_repeats_user_and_password_does_not_bring_them_into_the_bundle(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bundle = told(tmp_path / "runs", 1)
+    with Listener(lambda event, count: (403, b"Authorization: Basic YW5uOnBAdw== is p@w")) as server:
+        deliver_at_end(bundle, settings(bundle.parent, server.url.replace("://", "://ann:p%40w@")))
+    assert entry(bundle)["detail"] == "it answers 403 Authorization: Basic ********** is **********"
+    assert "p@w" not in caplog.text
 
 
 @pytest.mark.parametrize(

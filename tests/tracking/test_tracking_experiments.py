@@ -159,8 +159,36 @@ def test_a_run_takes_the_two_along_that_wait_longest_and_somebody_who_asks_gets_
 def test_a_run_waits_two_seconds_and_two_percent_of_its_time_and_an_aborted_one_no_more_than_two(
     ended: Run, tmp_path: Path, settings_for: Callable[..., Settings], state: State, timeout: float, seconds: float
 ) -> None:
-    ended.state, ended.ended_ns = state, ended.started_ns + 100 * 10**9
-    assert _allowance(ended, target(settings_for(tmp_path, tracking_timeout=timeout))) == pytest.approx(seconds)
+    ended.state = state
+    assert _allowance(ended, target(settings_for(tmp_path, tracking_timeout=timeout)), 100.0) == pytest.approx(seconds)
+
+
+def test_a_run_of_a_day_does_not_wait_half_an_hour_for_a_store_that_is_away(ended: Run, tmp_path: Path, settings_for: Callable[..., Settings]) -> None:
+    ended.state = State.COMPLETED
+    assert _allowance(ended, target(settings_for(tmp_path, tracking_timeout=2.0)), 86_400.0) == 32.0
+
+
+@pytest.mark.parametrize("record", ["[]", '{"x": 1}', "null", "not JSON", "[" * 100_000, '{"figures": 3}'])
+def test_a_damaged_record_keeps_nobody_else_waiting(tmp_path: Path, ended: Run, settings_for: Callable[..., Settings], record: str) -> None:
+    settings = settings_for(ended.bundle.parent)
+    for name in ("0", "1", "2"):
+        (ended.bundle.parent / name).mkdir()
+        (ended.bundle.parent / name / RECORD).write_text(record)
+    keep(ended.bundle, run_record(ended, settings, tmp_path), tmp_path)
+    assert [bundle for bundle, _ in LostRuns(settings).take()] == [ended.bundle]
+
+
+def test_a_record_from_elsewhere_sends_no_file_but_the_lakes(tmp_path: Path, ended: Run, settings_for: Callable[..., Settings]) -> None:
+    lake, secret = tmp_path / "lake", tmp_path / "secret"
+    lake.mkdir()
+    secret.touch()
+    (lake / "link").symlink_to(secret)
+    settings = settings_for(ended.bundle.parent, lake=str(lake))
+    keep(ended.bundle, run_record(ended, settings, lake), lake)
+    told = json.loads((ended.bundle / RECORD).read_text())
+    (ended.bundle / RECORD).write_text(json.dumps({**told, "figures": [str(secret), "../secret", "link"]}))
+    ((_, record),) = LostRuns(settings).take()
+    assert record["figures"] == []
 
 
 def test_a_folder_that_cannot_be_written_is_said(ended: Run, settings_for: Callable[..., Settings]) -> None:
