@@ -255,14 +255,22 @@ def test_a_worker_whose_run_was_killed_leaves_by_itself(tmp_path: Path, root: Pa
     assert not list(tmp_path.glob("goldtrace-*"))
 
 
+def _environment_of(pid: int) -> dict[str, str]:
+    """What another process was started with. Until it has become another program it shows its parent's."""
+    mine, deadline = Path("/proc/self/cmdline").read_bytes(), time.monotonic() + 20
+    while Path(f"/proc/{pid}/cmdline").read_bytes() in (mine, b""):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return dict(line.split("=", 1) for line in Path(f"/proc/{pid}/environ").read_text().split("\0") if line)
+
+
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="the environment of another process is read from /proc")
 def test_a_worker_has_telemetry_off_and_nothing_of_the_callers_tracing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_RUN_ID", "somebody-elses")
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     with Worker(Target(uri=uri, seconds=5)) as worker:
-        lines = Path(f"/proc/{worker.pid}/environ").read_text().split("\0")
-    environment = dict(line.split("=", 1) for line in lines if line)
+        environment = _environment_of(worker.pid)
     assert (environment["MLFLOW_DISABLE_TELEMETRY"], environment["DO_NOT_TRACK"], environment["MLFLOW_TRACKING_URI"]) == ("true", "true", uri)
     assert not {"OTEL_EXPORTER_OTLP_ENDPOINT", "MLFLOW_RUN_ID"} & environment.keys()
 
