@@ -1,0 +1,130 @@
+"""The table: its keys, its one index, and how it is made and checked.
+
+    experiment_id              run_uuid              what it is
+    <experiment id>            <run id>              a run, with its latest metrics, params and tags
+    run#<run id>               pointer               which experiment the run is in
+    run#<run id>               history#<version>#<n> the metrics of one batch
+    run#<run id>               part#<token>#<n>      what did not fit into the run's item
+    experiments                <experiment id>       an experiment; 19 digits, so that they sort as numbers
+    experiment-name#<name>     name                  which experiment has that name
+    datasets#<experiment id>   <sum>#<n>             a data set that runs of the experiment read
+    counter                    experiment            the last experiment id that was given
+
+The key attributes' names are a run's, whose items people read; the other items share them. What MLflow finds by id is found by
+key and read consistently. The index is a local one, since those can be read consistently: a global one lags behind on AWS.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_STATE
+
+from pipeline.tracking.dynamodb.address import Address
+from pipeline.tracking.dynamodb.client import Key, Table
+
+PARTITION = "experiment_id"
+SORT = "run_uuid"
+# The index's sort key: a run's place in MLflow's default order, newest first, then by id.
+START_ORDER = "start_order"
+BY_START = "by_start"
+EXPERIMENTS = "experiments"
+POINTER = "pointer"
+HISTORY = "history#"
+PART = "part#"
+COUNTER: Key = ("counter", "experiment")
+_LATEST = 2**63 - 1
+_NAME_BYTES = 1500
+
+
+def open_table(address: Address) -> Table:
+    """The table at that address; nothing is asked of it yet."""
+    return Table(address, partition=PARTITION, sort=SORT)
+
+
+def runs_partition(run_id: str) -> str:
+    """The partition of what belongs to a run beside its own item."""
+    return f"run#{run_id}"
+
+
+def pointer_key(run_id: str) -> Key:
+    """The key of the item that says which experiment a run is in."""
+    return (runs_partition(run_id), POINTER)
+
+
+def history_key(run_id: str, version: int, part: int) -> Key:
+    """The key of one batch of metrics: the version of the run that brought it, which no two writers share."""
+    return (runs_partition(run_id), f"{HISTORY}{version:012d}#{part:03d}")
+
+
+def part_key(run_id: str, token: str, part: int) -> Key:
+    """The key of one part of what did not fit into a run's item."""
+    return (runs_partition(run_id), f"{PART}{token}#{part:04d}")
+
+
+def experiment_key(experiment_id: str) -> Key:
+    """An experiment's key."""
+    return (EXPERIMENTS, f"{int(experiment_id):019d}")
+
+
+def name_key(name: str) -> Key:
+    """The key of the item that keeps an experiment's name from being given twice. A key has at most 2,048 bytes."""
+    encoded = name.encode()
+    return (f"experiment-name#{name if len(encoded) <= _NAME_BYTES else hashlib.sha256(encoded).hexdigest()}", "name")
+
+
+def datasets_partition(experiment_id: str) -> str:
+    """The partition of an experiment's data sets."""
+    return f"datasets#{experiment_id}"
+
+
+def dataset_id(name: str, digest: str) -> str:
+    """What a data set is called by in its experiment: MLflow tells them apart by name and digest."""
+    return hashlib.sha256(f"{len(name)}:{name}{digest}".encode()).hexdigest()[:32]
+
+
+def start_order(start_time: int | None, run_id: str) -> str:
+    """A text that sorts as MLflow sorts runs by default: by start time, newest first and missing ones last, then by id."""
+    return f"{_LATEST - start_time:020d}#{run_id}" if start_time is not None else f"~#{run_id}"
+
+
+def definition() -> dict[str, Any]:
+    """What makes the table: on-demand billing, and the index, which has whole items: DynamoDB filters by what an index has only."""
+    texts = [{"AttributeName": name, "AttributeType": "S"} for name in (PARTITION, SORT, START_ORDER)]
+    return {
+        "AttributeDefinitions": texts,
+        "KeySchema": _keys(SORT),
+        "LocalSecondaryIndexes": [{"IndexName": BY_START, "KeySchema": _keys(START_ORDER), "Projection": {"ProjectionType": "ALL"}}],
+        "BillingMode": "PAY_PER_REQUEST",
+    }
+
+
+def create_table(address: Address, *, recovery: bool = True) -> None:
+    """Make the table and wait until it is there; `recovery` turns point-in-time recovery on, which emulators may not have.
+
+    Raises:
+        botocore's errors: the command that calls this says them.
+    """
+    client = open_table(address).client
+    client.create_table(TableName=address.table, **definition())
+    client.get_waiter("table_exists").wait(TableName=address.table, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+    if recovery:
+        client.update_continuous_backups(TableName=address.table, PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": True})
+
+
+def check_table(address: Address) -> None:
+    """Look whether the table is one that this store can work with.
+
+    Raises:
+        MlflowException: `INVALID_STATE`, its keys or its index are not those of `definition`.
+    """
+    found = open_table(address).client.describe_table(TableName=address.table)["Table"]
+    indexes = {index["IndexName"]: index["KeySchema"] for index in found.get("LocalSecondaryIndexes", [])}
+    if found["KeySchema"] != _keys(SORT) or indexes.get(BY_START) != _keys(START_ORDER):
+        raise MlflowException(f"The table '{address.table}' has other keys ({found['KeySchema']}) or indexes ({indexes}) than this store needs", INVALID_STATE)
+
+
+def _keys(sort: str) -> list[dict[str, str]]:
+    return [{"AttributeName": PARTITION, "KeyType": "HASH"}, {"AttributeName": sort, "KeyType": "RANGE"}]

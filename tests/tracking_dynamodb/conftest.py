@@ -1,0 +1,106 @@
+"""DynamoDB Local as a plain process, tables in it, and MLflow's SQL store beside it."""
+
+import shlex
+import shutil
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
+
+import pytest
+
+ARTIFACTS = "/artifacts"
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
+
+
+def answers(endpoint: str) -> bool:
+    try:
+        urlopen(endpoint, timeout=5)
+    except HTTPError:  # it says 400 to a plain GET
+        return True
+    except URLError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="session")
+def endpoint(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a DynamoDB Local that keeps everything in memory."""
+    pytest.importorskip("boto3", reason="boto3 is not installed (pip install 'goldtrace[aws]')")
+    if not shutil.which("java"):
+        pytest.skip("java is not installed")
+    got = subprocess.run([shared / "stack" / "dynamodb-local" / "get.sh"], capture_output=True, text=True, check=False)
+    if got.returncode:
+        pytest.skip(f"DynamoDB Local can't be had: {got.stderr.strip()}")
+    port = free_port()
+    command = [str(port) if word == "8000" else word for word in shlex.split(got.stdout.strip().splitlines()[-1])]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path_factory.mktemp("dynamodb"))
+    try:
+        address = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + 30
+        while not answers(address):
+            assert server.poll() is None, "DynamoDB Local ended"
+            assert time.monotonic() < deadline, "DynamoDB Local does not answer"
+            time.sleep(0.1)
+        yield address
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
+
+
+@pytest.fixture
+def new_table(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
+    """Makes a table and gives the address of a store in it."""
+    from pipeline.tracking.dynamodb.address import parse_address
+    from pipeline.tracking.dynamodb.schema import create_table
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "local")
+
+    def make() -> str:
+        uri = f"dynamodb://goldtrace-{uuid.uuid4().hex}?region=us-east-1&endpoint={endpoint}"
+        create_table(parse_address(uri), recovery=False)
+        return uri
+
+    return make
+
+
+@pytest.fixture
+def store(new_table: Callable[[], str]) -> Any:
+    """A store with nothing in it but the default experiment."""
+    from pipeline.tracking.dynamodb.store import DynamoDbStore
+
+    return DynamoDbStore(new_table(), ARTIFACTS)
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file as MLflow makes it, to be copied: making one takes seconds."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    path = tmp_path_factory.mktemp("sql") / "empty.db"
+    SqlAlchemyStore(f"sqlite:///{path}", ARTIFACTS)._dispose_engine()
+    return path
+
+
+@pytest.fixture
+def new_sql_store(empty_database: Path, tmp_path: Path) -> Callable[[], Any]:
+    """Makes an MLflow SQL store with nothing in it but the default experiment."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    def make() -> Any:
+        path = tmp_path / f"{uuid.uuid4().hex}.db"
+        shutil.copy(empty_database, path)
+        return SqlAlchemyStore(f"sqlite:///{path}", ARTIFACTS)
+
+    return make
