@@ -40,7 +40,7 @@ class Event:
 SCOPE: Final = "goldtrace"
 
 # ------------------------------------------------------------------------------------------------ labels of metrics
-OUTCOME: Final = Attribute("outcome", "string", "`completed`, `failed` or `aborted`; of a check `passed`, `failed` or `quarantined`")
+OUTCOME: Final = Attribute("outcome", "string", "`completed`, `failed`, `aborted` or `lost`; of a check `passed`, `failed` or `quarantined`")
 GATE: Final = Attribute("gate", "string", "`green`, `yellow`, `red`, or `none` when the run ended before its checks")
 STEP: Final = Attribute("step", "string", "The step's name")
 DATASET: Final = Attribute("dataset", "string", "The dataset's name, `layer/name`")

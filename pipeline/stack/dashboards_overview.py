@@ -38,7 +38,8 @@ RUN_DUE = f"max by ({BY_PIPELINE}) (max_over_time({sample(names.RUN_DUE)}[{KEPT}
 _DUE = last(names.DATASET_DUE)
 DATASET_DUE = f"({_DUE} >= on ({BY_PIPELINE}) group_left () max by ({BY_PIPELINE}) ({_DUE}))"
 
-STATES = {"COMPLETED": ("Completed", GREEN), "FAILED": ("Failed", RED), "ABORTED": ("Aborted", PURPLE), "LOST": ("Lost", PURPLE)}
+LOST = "dark-purple"
+STATES = {"COMPLETED": ("Completed", GREEN), "FAILED": ("Failed", RED), "ABORTED": ("Aborted", PURPLE), "LOST": ("Lost", LOST)}
 GATES = {"GREEN": ("GREEN", GREEN), "YELLOW": ("YELLOW", YELLOW), "RED": ("RED", RED)}
 SUCCESS_WORDS = {"0": ("Failed", RED), "1": ("Completed", GREEN)}
 GATE_WORDS = {"0": ("GREEN", GREEN), "1": ("YELLOW", YELLOW), "2": ("RED", RED)}
@@ -46,8 +47,9 @@ TIMELINE_WORDS = {
     "1": ("Completed", GREEN),
     "2": ("Completed, gate YELLOW", YELLOW),
     "3": ("Aborted", PURPLE),
-    "4": ("Failed", RED),
-    "5": ("Gate RED", "dark-red"),
+    "4": ("Lost", LOST),
+    "5": ("Failed", RED),
+    "6": ("Gate RED", "dark-red"),
 }
 
 
@@ -87,7 +89,7 @@ def _verdict() -> Panel:
 def _last_state() -> Panel:
     words = Words(
         title="Did the last run complete?",
-        description="The newest run of each pipeline. A run that was killed leaves no sample: it shows as a run that is overdue.",
+        description="The newest run of each pipeline. One that was killed counts as failed once the next run or `pipeline reap` has closed it.",
         empty=NO_RUNS,
     )
     panel = stat(words, [now(last(names.LAST_RUN_SUCCESS), PIPELINE_LEGEND)], Scale(unit="none", steps=((None, RED), (1, GREEN)), words=SUCCESS_WORDS))
@@ -134,8 +136,9 @@ def _timeline() -> Panel:
         (1, 'outcome="completed",gate!="yellow"'),
         (2, 'outcome="completed",gate="yellow"'),
         (3, 'outcome="aborted"'),
-        (4, 'outcome="failed",gate!="red"'),
-        (5, 'outcome="failed",gate="red"'),
+        (4, 'outcome="lost"'),
+        (5, 'outcome="failed",gate!="red"'),
+        (6, 'outcome="failed",gate="red"'),
     )
     parts = " or ".join(f"{code} * {of_runs(names.RUNS, labels)}" for code, labels in outcomes)
     words = Words(
@@ -150,7 +153,7 @@ def _timeline() -> Panel:
     # Only between two points is a gap bridged: the end of the range repeats the newest run's state, for the run to last until now.
     until_now = f"last_over_time(({states})[{GAP_MS // 3_600_000}h:$__interval]) and on () (vector(time() * 1000) > $__to - $__interval_ms)"
     target = over_time(f"{states} or ({until_now})", PIPELINE_LEGEND)
-    steps = ((None, GREEN), (2, YELLOW), (3, PURPLE), (4, RED), (5, "dark-red"))
+    steps = ((None, GREEN), (2, YELLOW), (3, PURPLE), (4, LOST), (5, RED), (6, "dark-red"))
     panel = state_timeline(words, target, Scale(unit="none", steps=steps, words=TIMELINE_WORDS), gap_ms=GAP_MS)
     return panel.leading_to(links.dashboard("goldtrace-run", "Runs in this range"))
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from pipeline import names
 from pipeline.stack.dashboards import Dashboard, Line, choices
-from pipeline.stack.dashboards_overview import NO_RUNS, stale, success_share
+from pipeline.stack.dashboards_overview import LOST, NO_RUNS, stale, success_share
 from pipeline.stack.links import Addresses
 from pipeline.stack.panels import GREEN, PURPLE, RED, YELLOW, Panel, Scale, Target, Words, bar_gauge, override, painted, series, stat
 from pipeline.stack.queries import BY_PIPELINE, ENVIRONMENT, PIPELINE_LEGEND, now, of_runs, over_time, recorded
@@ -103,9 +103,9 @@ def _share_over_time() -> Panel:
 def _runs_a_day() -> Panel:
     words = Words(
         title="How many runs ended a day?",
-        description="Runs by outcome in steps of at least a day. A schedule of once a day wants one; a gap is a run that never came, or was killed.",
+        description="Runs by outcome in steps of at least a day. A schedule of once a day wants one; a gap is one that never came, or is lost and not closed.",
         empty=NO_RUNS,
     )
     expr = f"sum by ({names.OUTCOME.name}) ({of_runs(names.RUNS, function='sum')})"
     panel = series(words, [over_time(expr, f"{{{{{names.OUTCOME.name}}}}}")], Scale(unit="none", decimals=0), bars=True)
-    return panel.each("1d").with_overrides(*painted(completed=GREEN, failed=RED, aborted=PURPLE))
+    return panel.each("1d").with_overrides(*painted(completed=GREEN, failed=RED, aborted=PURPLE, lost=LOST))

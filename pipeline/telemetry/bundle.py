@@ -342,8 +342,8 @@ def success_share_20(run: Run) -> float:
 
     This one counts by its record, the others by their bundles. Aborted and lost runs ended too.
     """
-    # To a dated run, those that ended after it have not been yet.
-    until = manifest.iso(run.ended_ns) if run.clock.offset_ns else None
+    # To a dated run, and to one that was lost some time ago, those that ended after it have not been yet.
+    until = manifest.iso(run.ended_ns) if run.clock.offset_ns or run.state is State.LOST else None
     others = (
         bundle.state is State.COMPLETED
         for bundle in iter_bundles(run.bundle.parent)

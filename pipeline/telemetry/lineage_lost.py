@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import LakeError
-from pipeline.records import Caller, Code, Contract, Pipeline, Process, Run, Schedule, State, Step, StepKind, StepRun
+from pipeline.records import State
 from pipeline.settings import Settings, Switch, load, variable
 from pipeline.telemetry.bundle import MANIFEST
 from pipeline.telemetry.lineage_events import COMPLETE, START, TERMINAL, RunEvents, terminal
 from pipeline.telemetry.lineage_facets import error_facet
 from pipeline.telemetry.manifest import iso
+from pipeline.telemetry.manifest_reader import nanoseconds, run_of
 
 Event = dict[str, Any]
 
@@ -45,7 +44,7 @@ def missing_events(bundle: Path, written: Sequence[Event], ended_ns: int, messag
     manifest = json.loads((bundle / MANIFEST).read_bytes())
     if manifest["settings"].get(variable("telemetry")) == Switch.OFF:
         return
-    run = _run(manifest, bundle)
+    run = run_of(manifest, bundle)
     starts = {event["run"]["runId"]: event for event in written if event["eventType"] == START}
     ended = {event["run"]["runId"] for event in written if event["eventType"] in TERMINAL}
     if str(run.id) in ended:
@@ -78,7 +77,7 @@ class _Lost:
     def end_of(self, start: Event) -> Event:
         """The terminal event that goes with a START: the same job, inputs and outputs, never before it."""
         kind = terminal(self.state)
-        at_ns = max(self.ended_ns, _ns(start["eventTime"]))
+        at_ns = max(self.ended_ns, nanoseconds(start["eventTime"]))
         state = State.LOST if self.state is State.RUNNING else self.state
         facets = {**start["run"]["facets"], "goldtrace": {**start["run"]["facets"]["goldtrace"], "state": state.value}}
         if kind != COMPLETE:
@@ -88,69 +87,7 @@ class _Lost:
         return {**start, "eventType": kind, "eventTime": iso(at_ns), "run": {**start["run"], "facets": facets}}
 
 
-# ---------------------------------------------------------------------------------------------- the record from the manifest
-
-
 def _settings(masked: Mapping[str, str]) -> Settings:
     """What the run's events say of its settings; the rest does not matter here."""
     wanted = [variable(name) for name in ("openlineage_namespace", "trace_url", "report_url")]
     return load({name: masked[name] for name in wanted if name in masked}, dotenv=Path(os.devnull))
-
-
-def _run(manifest: Mapping[str, Any], bundle: Path) -> Run:
-    """The run as its manifest tells it; contracts have no columns, since a manifest has none."""
-    outer = manifest["caller"]["openlineage_parent"]
-    return Run(
-        id=uuid.UUID(manifest["run_id"]),
-        pipeline=_pipeline(manifest["pipeline"], [_step(step) for step in manifest["steps"]]),
-        bundle=bundle,
-        lake=manifest["lake"]["address"],
-        lake_name=manifest["lake"]["name"],
-        environment=manifest["environment"],
-        code=Code(**manifest["code"]),
-        process=Process(**manifest["process"]),
-        settings=manifest["settings"],
-        libraries=manifest["libraries"],
-        started_ns=_ns(manifest["started_at"]),
-        as_of=date.fromisoformat(manifest["as_of"]) if manifest["as_of"] else None,
-        caller=Caller(traceparent=manifest["caller"]["traceparent"], openlineage_parent=tuple(outer) if outer else None),
-        steps=[_step_run(step) for step in manifest["steps"]],
-    )
-
-
-def _pipeline(record: Mapping[str, Any], steps: Sequence[Step]) -> Pipeline:
-    owner = record["owner"]
-    return Pipeline(
-        name=record["name"],
-        description=record["description"],
-        owner=owner,
-        steps=tuple(steps),
-        contracts={name: Contract(dataset=name, description=dataset["description"], owner=owner) for name, dataset in record["datasets"].items()},
-        schedule=Schedule(every=timedelta(seconds=record["schedule"]["every_seconds"]), by=time.fromisoformat(record["schedule"]["by"])),
-    )
-
-
-def _step(record: Mapping[str, Any]) -> Step:
-    return Step(
-        name=record["name"],
-        kind=StepKind(record["kind"]),
-        inputs=tuple(record["inputs"]),
-        outputs=tuple(record["outputs"]),
-        description=record["description"],
-    )
-
-
-def _step_run(record: Mapping[str, Any]) -> StepRun:
-    return StepRun(
-        step=_step(record),
-        id=uuid.UUID(record["id"]),
-        started_ns=_ns(record["started_at"]),
-        ended_ns=_ns(record["ended_at"]) if record["ended_at"] else None,
-        state=State(record["state"]),
-    )
-
-
-def _ns(text: str) -> int:
-    """Nanoseconds since the epoch of an ISO time, exact to the microsecond."""
-    since = datetime.fromisoformat(text) - datetime(1970, 1, 1, tzinfo=UTC)
-    return (since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1_000

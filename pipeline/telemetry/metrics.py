@@ -35,7 +35,7 @@ from pipeline.telemetry.tracing import span_context
 # Seconds: from a step on a sample to a night's run.
 BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400)
 GATES = {Gate.GREEN: 0, Gate.YELLOW: 1, Gate.RED: 2}
-OUTCOMES = {State.COMPLETED: "completed", State.FAILED: "failed", State.RUNNING: "failed", State.ABORTED: "aborted", State.LOST: "aborted"}
+OUTCOMES = {State.COMPLETED: "completed", State.FAILED: "failed", State.RUNNING: "failed", State.ABORTED: "aborted", State.LOST: "lost"}
 
 # The root span is current while metrics are recorded, and is not the example for all of them. An empty context would not do:
 # the SDK takes it for none.
@@ -49,16 +49,24 @@ Sample = tuple[names.Metric, float, Labels, Context | None]
 class _Exporter(FileMetricExporter):
     """The official exporter, which tells a failed write only in its result, which the reader drops: here it is kept.
 
-    The SDK asks the machine for the time, so the points are moved to the run's.
+    The SDK asks the machine for the time, so the points are moved to the run's: by `offset_ns`, or to `at_ns` where that is set.
     """
 
     failed = False
     offset_ns = 0
+    at_ns: int | None = None
 
     def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **_: object) -> MetricExportResult:
-        result = super().export(_moved(metrics_data, self.offset_ns) if self.offset_ns else metrics_data, timeout_millis)
+        offset_ns = self.offset_ns if self.at_ns is None else self.at_ns - _collected_ns(metrics_data)
+        result = super().export(_moved(metrics_data, offset_ns) if offset_ns else metrics_data, timeout_millis)
         self.failed = self.failed or result is not MetricExportResult.SUCCESS
         return result
+
+
+def _collected_ns(metrics_data: MetricsData) -> int:
+    """When the points were collected, which is one moment for all."""
+    metrics = (metric for resource in metrics_data.resource_metrics for scope in resource.scope_metrics for metric in scope.metrics)
+    return max(point.time_unix_nano for metric in metrics for point in metric.data.data_points)
 
 
 def _moved(part: Any, offset_ns: int) -> Any:
@@ -95,7 +103,7 @@ class MetricsHook:
 
     def _write(self, run: Run) -> None:
         with bundle.open_for_append(run.bundle / bundle.METRICS) as file:
-            _write(run, file, self._resource_attributes)
+            write(run, file, self._resource_attributes)
 
     @contextmanager
     def step(self, run: Run, step: StepRun) -> Iterator[None]:  # noqa: ARG002 - the seam hands over both
@@ -103,9 +111,15 @@ class MetricsHook:
         yield
 
 
-def _write(run: Run, file: IO[str], resource_attributes: str) -> None:
+def write(run: Run, file: IO[str], resource_attributes: str) -> None:
+    """Write the line of a run that is over. That of a lost one is dated with its end, which was before now.
+
+    Raises:
+        LakeError: it could not be written.
+    """
     exporter = _Exporter(stream=file, preferred_temporality=_TEMPORALITY, preferred_aggregation=_AGGREGATION)
     exporter.offset_ns = run.clock.offset_ns
+    exporter.at_ns = run.ended_ns if run.state is State.LOST else None
     # An infinite interval: no thread, and no collection but the one below.
     reader = PeriodicExportingMetricReader(exporter, export_interval_millis=math.inf)
     provider = sdk.MeterProvider([reader], resource(run, resource_attributes), exemplar_filter=sdk.TraceBasedExemplarFilter(), shutdown_on_exit=False)
@@ -146,7 +160,8 @@ def samples(run: Run) -> Iterator[Sample]:
     yield from _of_checks(run.checks)
     for estimate in run.estimates:
         yield from _of_estimate(estimate)
-    yield from _of_disks(run)
+    if run.state is not State.LOST:
+        yield from _of_disks(run)
     for signal in sorted(run.telemetry_seconds.keys() | run.telemetry_lost.keys()):
         labels = {names.SIGNAL.name: signal}
         yield names.TELEMETRY_SECONDS, run.telemetry_seconds.get(signal, 0.0), labels, None
@@ -176,7 +191,8 @@ def _of_schedule(run: Run) -> Iterator[Sample]:
 
 def _of_step(run: Run, step: StepRun) -> Iterator[Sample]:
     took = seconds(step.started_ns, step.ended_ns)
-    if took is not None:
+    # How long a step would have taken that was cut off is not known: what it had taken by its last sign of life may be next to nothing.
+    if took is not None and step.state is not State.LOST:
         labels = {names.STEP.name: step.step.name}
         yield names.STEP_DURATION, took, labels | {names.OUTCOME.name: OUTCOMES[step.state]}, span_context(run.trace_id, step.span_id)
         yield names.STEP_LAST_DURATION, took, labels, None

@@ -1,8 +1,8 @@
 """Closes the bundles of runs whose process is gone, so that no tool shows them as running.
 
-A dead run leaves `run.lock` behind without a lock on it. Its manifest gets the state LOST, which it keeps, an end (its last
-sign of life), and the time it was closed; its log gets a last record (`lost_log.py`); lineage and experiments are closed by
-callables, since this module knows neither.
+A dead run leaves `run.lock` behind without a lock on it. Lineage and experiments are closed by callables, since this module knows neither; then its
+manifest gets the state LOST, which it keeps, an end (its last sign of life), and the time it was closed; then log, trace and metrics
+get what is missing (`lost.py`), and the lock file goes. Whoever finds one left behind goes on where that stopped.
 Two reapers at once are safe: each bundle is closed under a lock on its folder, by whoever gets it.
 """
 
@@ -14,15 +14,15 @@ import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pipeline.clock import MACHINE
 from pipeline.errors import RunNotFoundError
 from pipeline.records import State
-from pipeline.telemetry import bundle, lost_log, manifest, privacy
+from pipeline.telemetry import bundle, lost, manifest, privacy
 from pipeline.telemetry.bundle import Bundle
+from pipeline.telemetry.manifest_reader import nanoseconds
 
 _log = logging.getLogger(__name__)
 
@@ -65,10 +65,16 @@ def _is_left(path: Path) -> bool:
 
 def _reap_one(path: Path, closers: Sequence[Closer]) -> list[Bundle]:
     with _claimed(path) as claimed:
-        if not claimed or not _is_dead(path):
+        try:
+            found = bundle.read(path) if claimed else None
+        except RunNotFoundError:
+            found = None  # it died before its first manifest, so there is no run to close
+        if found is None or found.state is State.RUNNING:
             return []
-        _close(path, closers)
-        return [bundle.read(path)]
+        if not found.is_finished:
+            _close(path, closers)
+        _leave(path)
+        return [] if found.is_finished else [bundle.read(path)]
 
 
 @contextmanager
@@ -85,36 +91,32 @@ def _claimed(path: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def _is_dead(path: Path) -> bool:
-    """Whether the manifest still says RUNNING, now that nobody else closes it."""
-    try:
-        found = bundle.read(path)
-    except RunNotFoundError:
-        return False  # it died before its first manifest, so there is no run to close
-    if found.is_finished:
-        # It ended, and died before it could take its lock file away.
-        (path / bundle.LOCK).unlink(missing_ok=True)
-    return found.state is State.LOST and not found.is_finished
-
-
 def _close(path: Path, closers: Sequence[Closer]) -> None:
     record = dict(bundle.read(path).manifest)
     message = MESSAGE_PUBLISHED if _has_published(record) else MESSAGE
     offset_ns = round((record.get("clock_offset_seconds") or 0) * 1e9)
-    ended_ns = last_sign_of_life(path) + offset_ns
+    # A file's time is coarser than a clock's, and a manifest's is in microseconds.
+    started_ns = max(nanoseconds(each["started_at"]) for each in (record, *record["steps"]))
+    ended_ns = max((last_sign_of_life(path) + offset_ns) // 1000 * 1000, started_ns)
     for closer in closers:
         try:
             closer(path, ended_ns, message)
         except Exception as error:  # noqa: BLE001 - one backend's trouble must not keep the run's state wrong
             _log.warning("run %s: a part of it can't be closed: %s", path.name, privacy.message(error))
-    reaped_ns = MACHINE.now_ns() + offset_ns
-    closed = lost(record, ended_ns, reaped_ns)
+    closed = lost_manifest(record, ended_ns, MACHINE.now_ns() + offset_ns)
     bundle.release(path)
-    try:
-        lost_log.append(path, closed, ended_ns, reaped_ns)
-    except (OSError, ValueError, LookupError, TypeError) as error:  # a log that is not ours to mend must not keep the run's state wrong
-        _log.warning("run %s: its log can't be closed: %s", path.name, privacy.message(error))
-    bundle.write_json(path / bundle.MANIFEST, closed)
+    bundle.write_json(path / bundle.MANIFEST, {**closed, "success_share_20": lost.success_share_20(path, closed)})
+
+
+def _leave(path: Path) -> None:
+    """Let the other files say how a lost run ended too, and take the lock file away: until then somebody has to come again."""
+    record = bundle.read(path).manifest
+    if record["state"] == State.LOST.value:
+        try:
+            lost.tell(path, record)
+        except OSError as error:
+            _log.warning("run %s: its telemetry can't be closed: %s", path.name, privacy.message(error))
+            return
     (path / bundle.LOCK).unlink(missing_ok=True)
 
 
@@ -123,7 +125,7 @@ def last_sign_of_life(path: Path) -> int:
     return max(file.stat().st_mtime_ns for name in _SIGNS if (file := path / name).exists())
 
 
-def lost(record: dict[str, Any], ended_ns: int, reaped_ns: int) -> dict[str, Any]:
+def lost_manifest(record: dict[str, Any], ended_ns: int, reaped_ns: int) -> dict[str, Any]:
     """The manifest of a run that was lost: the run and its running steps end, with the reason."""
     message, hint = (MESSAGE_PUBLISHED, HINT_PUBLISHED) if _has_published(record) else (MESSAGE, HINT)
     failure = {"type": LOST, "message": message, "hint": hint, "exception": "", "step": None, "stacktrace": ""}
@@ -134,7 +136,7 @@ def lost(record: dict[str, Any], ended_ns: int, reaped_ns: int) -> dict[str, Any
         "state": State.LOST.value,
         "ended_at": manifest.iso(ended_ns),
         "reaped_at": manifest.iso(reaped_ns),
-        "seconds": _seconds(record["started_at"], ended_ns),
+        "seconds": manifest.seconds(nanoseconds(record["started_at"]), ended_ns),
         "failure": {**failure, "step": running},
         "steps": steps,
     }
@@ -149,12 +151,6 @@ def _lost_step(step: dict[str, Any], ended_ns: int, failure: dict[str, Any]) -> 
         **step,
         "state": State.LOST.value,
         "ended_at": manifest.iso(ended_ns),
-        "seconds": _seconds(step["started_at"], ended_ns),
+        "seconds": manifest.seconds(nanoseconds(step["started_at"]), ended_ns),
         "failure": {**failure, "step": step["name"]},
     }
-
-
-def _seconds(started_at: str, ended_ns: int) -> float:
-    """The time between, never negative: file times are coarser than the clock."""
-    started = datetime.fromisoformat(started_at).replace(tzinfo=UTC).timestamp()
-    return max(0.0, round(ended_ns / 1e9 - started, 6))

@@ -40,8 +40,10 @@ _SPANS = """\
 | phase | step, or run | `read`, `compute`, `write`, `check`, `publish`, … | random |
 
 A span of a run or step that failed, was aborted or is lost has status ERROR and `error.type`; so has the run's when the gate is
-RED. The exception is an event on the span of the step that raised it. A step's span is the current OpenTelemetry context while
-the step works, so spans that a step's own instrumentation makes (with a provider of its own) become its children.
+RED. The spans that a killed run had open end at its last sign of life; they are written when it is closed, and lack what only the
+process knew (its code's place, its phases). The exception is an event on the span of the step that raised it. A step's span is the
+current OpenTelemetry context while the step works, so spans that a step's own instrumentation makes (with a provider of its own)
+become its children.
 """
 
 _METRICS = """\
@@ -49,7 +51,9 @@ _METRICS = """\
 
 Collected once, when the run ends: one sample is one run. Counters and histograms are cumulative and each run begins at zero, so
 ask `sum_over_time`, `count_over_time` or `last_over_time`, never `rate` or `increase`. The two durations carry exemplars that
-lead to the trace and span. What is not known (a gate that was not reached, an estimate that could not be made) is absent.
+lead to the trace and span. A killed run's are written when it is closed, from its manifest, and dated with its last sign of life:
+without checks, disks, and the duration of the step that it died in. What is not known (a gate that was not reached, an estimate
+that could not be made) is absent.
 """
 
 _LABELS = """\
@@ -162,8 +166,9 @@ Beyond 300 bundles the oldest finished ones are moved to `runs/archive/<run id>/
 
 **Is it running?** A manifest that says `RUNNING` is believed only while somebody holds the lock (`flock`) on `run.lock`. The kernel
 lets go of it when the process dies, however it dies; then the run is LOST, in every list and report. The next run, or
-`pipeline reap`, closes it: state `LOST`, `reaped_at`, the last sign of life as its end, and in the log a last `run.finished`. The
-lock works on local file systems; a bundle that was copied elsewhere while its run was going on is shown as LOST there.
+`pipeline reap`, closes it: state `LOST`, `reaped_at`, the last sign of life as its end. Then it appends what the run did
+not come to write: in the log a last `run.finished`, in the trace the spans that were open, and its metrics. The lock works on local
+file systems; a bundle that was copied elsewhere while its run was going on is shown as LOST there.
 
 **JSON files** are replaced atomically (written beside, flushed to the disk, renamed): a reader sees the old or the new one. Numbers
 that JSON does not have become null. `manifest.schema.json`, `checks.schema.json` and `delivery.schema.json` in `pipeline/telemetry/` are their JSON
@@ -172,7 +177,7 @@ six digits after the point; names of datasets are `layer/name`.
 
 **JSON lines** are the official OTLP JSON encoding (ids in hex digits, 64-bit integers as text), one Export request a line, appended in
 place. A run that was killed keeps what was finished; a last line without a newline was being written when it died, and is to be
-skipped. Names and meanings of everything in them are in [telemetry.md](telemetry.md).
+skipped until the run is closed. Names and meanings of everything in them are in [telemetry.md](telemetry.md).
 """
 
 _LINES = """\

@@ -8,7 +8,7 @@ Everything is sampled whatever the environment says, since a run is one trace an
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -195,6 +195,22 @@ class _Trace:
         """Shut the provider down, without waiting for anything."""
         self._provider.shutdown()
         self.check()
+
+
+def write_missing(run: Run, file: IO[str], resource_attributes: str, written: Callable[[int], bool]) -> None:
+    """Write the spans that a lost run had open: of the steps it died in, and its own, unless they are `written`.
+
+    Raises:
+        LakeError: they could not be written.
+    """
+    trace = _Trace(run, file, resource_attributes)
+    with trace.span(run.pipeline.name, run.span_id, run.started_ns, _links(run)) as span:
+        for step in run.steps:
+            if step.state is State.LOST and not written(step.span_id):
+                with trace.span(step.step.name, step.span_id, step.started_ns) as below:
+                    _finish_step(below, step)
+        _finish_run(span, run)
+    trace.close()
 
 
 def _limits() -> SpanLimits:

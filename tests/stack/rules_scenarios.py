@@ -30,6 +30,14 @@ ALERTS: dict[str, list[Scenario]] = {
             ],
         ),
         Scenario(
+            name="fires and resolves: a run that was lost while the next one, two hours later, goes well",
+            series={
+                "goldtrace_last_run_success": f"1 _x{DAY - 1} 0 _x119 1 _x{DAY}",
+                'goldtrace_runs_total{outcome="lost",gate="none"}': daily(None, 1, tail=DAY),
+            },
+            expected=[("23h", []), ("25h", [({}, f"{WHO}: the last run did not complete (1 in 30 days)")]), ("26h", [])],
+        ),
+        Scenario(
             name="does not fire: the doctor's runs, and another pipeline's good ones",
             series={
                 'goldtrace_last_run_success{deployment_environment_name="canary"}': daily(0, 0),
@@ -383,9 +391,10 @@ RECORDINGS: list[Recorded] = [
         series={
             'goldtrace_runs_total{outcome="completed",gate="green"}': daily(1, None, 1, tail=10 * DAY),
             'goldtrace_runs_total{outcome="failed",gate="none"}': daily(None, 1, tail=10 * DAY),
-            "goldtrace_last_run_success": daily(1, 0, 1, tail=10 * DAY),
+            'goldtrace_runs_total{outcome="lost",gate="none"}': daily(None, None, None, 1, tail=10 * DAY),
+            "goldtrace_last_run_success": daily(1, 0, 1, 0, tail=10 * DAY),
         },
-        expected=[("12h", [({}, 1)]), ("60h", [({}, 3)]), ("10d", [({}, 0)])],
+        expected=[("12h", [({}, 1)]), ("60h", [({}, 3)]), ("84h", [({}, 4)]), ("11d", [({}, 0)])],
     ),
     Recorded(
         record="goldtrace:runs_failed:count7d",

@@ -125,12 +125,12 @@ def _states(now: Moment) -> Values:
 
 
 def _states_in_step(now: Moment) -> Values:
-    codes = {("completed", "green"): 1, ("completed", "none"): 1, ("completed", "yellow"): 2, ("failed", "none"): 4, ("failed", "green"): 4}
+    codes = {("completed", "green"): 1, ("completed", "none"): 1, ("completed", "yellow"): 2, ("failed", "none"): 5, ("failed", "green"): 5}
     found = {}
     for series in now.last_in_step("goldtrace_runs_total"):
         own = dict(series)
         key = (own["outcome"], own["gate"])
-        found[series] = float(5 if key == ("failed", "red") else 3 if own["outcome"] == "aborted" else codes[key])
+        found[series] = float(6 if key == ("failed", "red") else {"aborted": 3, "lost": 4}.get(own["outcome"]) or codes[key])
     return by(PLACE, found, max)
 
 

@@ -7,9 +7,10 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pipeline.records import Gate, Hook, Run, State
-from pipeline.telemetry import bundle
+from pipeline.telemetry import bundle, reaper
 from pipeline.telemetry.guard import Hooks
 from pipeline.testing import example_run
 
@@ -36,6 +37,39 @@ def tell(run: Run, *hooks: Hook) -> Run:
                 pass
     assert run.telemetry_lost == {}
     return run
+
+
+def killed(runs: Path, *, cut_off: bytes = b"", **how: Any) -> Run:
+    """A run that was killed in its second step, perhaps in the middle of a line of each file; `how` is as in `stored`."""
+    from pipeline.telemetry.logs import LogsHook
+    from pipeline.telemetry.tracing import TracesHook
+
+    run = stored(runs, State.RUNNING, **how)
+    (run.bundle / bundle.LOCK).touch()
+    tell(run, LogsHook(terminal_level="error"), TracesHook())
+    # Its first words, and the spans of the first step.
+    for name, lines in {bundle.LOGS: 1, bundle.TRACES: 4}.items():
+        kept = (run.bundle / name).read_bytes().splitlines(keepends=True)[:lines]
+        (run.bundle / name).write_bytes(b"".join(kept) + cut_off)
+    if cut_off:
+        (run.bundle / bundle.METRICS).write_bytes(cut_off)
+    return run
+
+
+def published(run: Run) -> None:
+    """Let the manifest say that the run had published before it was killed, in its last words."""
+    whole = example_run(run.bundle / "whole")
+    whole.bundle.rmdir()
+    whole.id, whole.bundle, whole.environment = run.id, run.bundle, run.environment
+    whole.state, whole.ended_ns, whole.success_share_20 = State.RUNNING, None, None
+    bundle.write_manifest(whole)
+
+
+def reap_again(run: Run) -> None:
+    """Let a reaper come again to a run that it has closed, as if it had died before it could take the lock file away."""
+    (run.bundle / bundle.LOCK).touch()
+    assert reaper.reap(run.bundle.parent) == []
+    assert not (run.bundle / bundle.LOCK).exists()
 
 
 def _raise(run: Run, signal: str, error: Exception) -> None:

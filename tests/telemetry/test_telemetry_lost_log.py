@@ -9,20 +9,7 @@ import pytest
 
 from pipeline.records import Run, State
 from pipeline.telemetry import bundle, reaper
-from pipeline.telemetry.logs import LogsHook
-from tests.telemetry.telemetry_support import stored
-
-
-def killed(runs: Path, *, cut_off: bytes = b"") -> Run:
-    """A run that was killed after its first words, perhaps in the middle of a line."""
-    run = stored(runs, State.RUNNING)
-    (run.bundle / bundle.LOCK).touch()
-    with LogsHook(terminal_level="error").run(run):
-        pass
-    log = run.bundle / bundle.LOGS
-    first = log.read_bytes().splitlines(keepends=True)[0]
-    log.write_bytes(first + cut_off)
-    return run
+from tests.telemetry.telemetry_support import killed, published, reap_again
 
 
 def records(run: Run) -> list[dict[str, Any]]:
@@ -43,19 +30,26 @@ def test_a_lost_run_says_so_in_its_log_as_the_very_run_that_began(runs: Path):
     started, finished = records(run)
     assert (finished["resource"], finished["scopeLogs"][0]["scope"]) == (started["resource"], started["scopeLogs"][0]["scope"])
     told = last(run)
-    assert (told["eventName"], told["traceId"]) == ("run.finished", run.id.hex)
+    assert (told["eventName"], told["traceId"], told["severityText"]) == ("run.finished", run.id.hex, "WARN")
     facts = told["attributes"]
     assert (facts["event.name"], facts["goldtrace.run.state"], facts["error.type"]) == ("run.finished", "LOST", "lost")
     assert (facts["goldtrace.run.seconds"], facts["exception.message"]) == (found.manifest["seconds"], found.manifest["failure"]["message"])
 
 
-def test_it_is_dated_with_the_last_sign_of_life_which_stays_one(runs: Path):
+def test_what_it_had_published_is_not_denied_in_its_log(runs: Path):
     run = killed(runs)
-    log = run.bundle / bundle.LOGS
-    sign = 1_900_000_000_000_000_000
-    os.utime(log, ns=(0, sign))
+    published(run)
     reaper.reap(runs)
-    assert (last(run)["timeUnixNano"], log.stat().st_mtime_ns) == (str(sign), sign)
+    facts = last(run)["attributes"]
+    assert (facts["goldtrace.run.gate"], facts["exception.message"]) == ("YELLOW", reaper.MESSAGE_PUBLISHED)
+
+
+def test_it_is_dated_with_the_last_sign_of_life(runs: Path):
+    run = killed(runs)
+    sign = 1_900_000_000_000_000_000
+    os.utime(run.bundle / bundle.LOGS, ns=(0, sign))
+    reaper.reap(runs)
+    assert last(run)["timeUnixNano"] == str(sign)
 
 
 def test_half_a_line_gives_way_to_it(runs: Path):
@@ -64,21 +58,22 @@ def test_half_a_line_gives_way_to_it(runs: Path):
     assert [len(records(run)), last(run)["eventName"]] == [2, "run.finished"]
 
 
-def test_it_is_said_once_also_when_the_manifest_could_not_be_written(runs: Path):
+def test_it_is_said_once_whoever_comes_again(runs: Path):
     run = killed(runs)
     before = (run.bundle / bundle.MANIFEST).read_bytes()
     reaper.reap(runs)
+    reap_again(run)
     (run.bundle / bundle.MANIFEST).write_bytes(before)
     (run.bundle / bundle.LOCK).touch()
     reaper.reap(runs)
     assert len(records(run)) == 2
 
 
-@pytest.mark.parametrize("content", [None, b"", b"not json\n"])
-def test_a_log_that_is_not_there_or_not_ours_keeps_no_run_from_being_closed(runs: Path, content: bytes | None):
+@pytest.mark.parametrize("content", [b"", b"not json\n"])
+def test_a_log_that_says_nothing_is_added_to(runs: Path, content: bytes):
     run = killed(runs)
     log = run.bundle / bundle.LOGS
-    log.unlink() if content is None else log.write_bytes(content)
+    log.write_bytes(content)
     (found,) = reaper.reap(runs)
     assert found.state is State.LOST
-    assert (log.read_bytes() if log.exists() else None) == content
+    assert log.read_bytes().startswith(content + b'{"resourceLogs":[{"resource":{"attributes":[{"key":"goldtrace.run.id"')
