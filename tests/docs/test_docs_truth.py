@@ -100,7 +100,8 @@ def test_every_command_and_option_that_a_document_names_exists(documents: Any) -
 
 def test_every_direct_dependency_is_justified_once(documents: Any, root: Path) -> None:
     project = tomllib.loads((root / "pyproject.toml").read_text())
-    declared = [*project["project"]["dependencies"], *project["project"]["optional-dependencies"]["notebooks"], *project["dependency-groups"]["dev"]]
+    extras = [name for names in project["project"]["optional-dependencies"].values() for name in names]
+    declared = [*project["project"]["dependencies"], *extras, *project["dependency-groups"]["dev"]]
     listed = re.findall(r"^\| ([A-Za-z][\w-]+) \| [A-Z]", documents["docs/dependencies.md"].text, re.MULTILINE)
     assert sorted(listed) == sorted([*(re.split(r"[<>=\[]", name)[0] for name in declared), "setuptools", "uv"])
 
