@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import BackendError, SettingsError, UsageError
 from pipeline.records import Check, Gate, Outcome, Pipeline, Run
-from pipeline.settings import Settings, load
+from pipeline.settings import DELIVERY_SECONDS, TELEMETRY_SHARE, Settings, load
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 # Tells a folder of Data Docs from one with something else, which would be lost.
 _DATA_DOCS_MARK = ".data-docs"
-# Telemetry may hold a run up for this long and this share of its time. A tenth of a second less: what was sent is written down, too.
-TELEMETRY_SECONDS = 1.9
-TELEMETRY_SHARE = 0.02
 _log = logging.getLogger(__name__)
 
 
@@ -98,7 +95,7 @@ def run(
 
 def _left(run: Run, seconds: float) -> float:
     """What is left of the time that telemetry may hold up a run that took so many seconds: the hooks' was mostly the wait for MLflow."""
-    return TELEMETRY_SECONDS + TELEMETRY_SHARE * seconds - sum(run.telemetry_seconds.values())
+    return DELIVERY_SECONDS + TELEMETRY_SHARE * seconds - sum(run.telemetry_seconds.values())
 
 
 def report_on(run: Run) -> None:

@@ -33,6 +33,11 @@ _LIKE = {
 }
 
 
+# What telemetry may hold a run up at its end, whatever happens: these seconds, and this share of its time.
+TELEMETRY_SECONDS = 2.0
+TELEMETRY_SHARE = 0.02
+# Of these, what lineage may be sent in: the rest is for writing down how far it came.
+DELIVERY_SECONDS = TELEMETRY_SECONDS - 0.1
 # The port that an address has by default.
 _PORT_OF = {
     "grafana_url": "grafana_port",
@@ -90,7 +95,7 @@ class Settings(BaseSettings):
     tracking: Switch = Switch.ON
     """`off` leaves out MLflow."""
 
-    tracking_timeout: float = Field(default=2.0, gt=0, le=600)
+    tracking_timeout: float = Field(default=TELEMETRY_SECONDS, gt=0, le=600)
     """Seconds, beside 2 % of its time, that a run may wait for the local MLflow store at its end (a remote one, and an aborted run: 2 at most)."""
 
     quality_engine: QualityEngine = QualityEngine.SQL
@@ -254,6 +259,11 @@ class Settings(BaseSettings):
         shown = {variable(name): mask(str(getattr(self, name))) for name in names}
         folders = {variable(name): from_here(shown[variable(name)]) for name in ("lake", "runs", "mlflow_tracking_uri") if variable(name) in shown}
         return {**shown, **folders, **({} if self.input is None else {variable("input"): without_folders(str(self.input))})}
+
+
+def says_true(text: str | None) -> bool:
+    """Whether a standard variable that is on or off is on: `true` in any case, as OpenTelemetry's and OpenLineage's are."""
+    return (text or "").strip().lower() == "true"
 
 
 def mask(text: str) -> str:

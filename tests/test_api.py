@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import api
+from pipeline.settings import DELIVERY_SECONDS
 from pipeline.testing import example_run
 
 
@@ -23,5 +24,5 @@ def test_a_run_hands_what_is_left_to_the_lineage(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(api, "_deliver", lambda folder, settings, seconds: asked.append(seconds))
     monkeypatch.setattr(api, "TELEMETRY_SHARE", 0.0)
     run = api.run(until="weight", runs=tmp_path / "runs", lake=str(tmp_path / "lake"), tracking="off")
-    assert asked == [pytest.approx(api.TELEMETRY_SECONDS - sum(run.telemetry_seconds.values()))]
-    assert asked[0] < api.TELEMETRY_SECONDS
+    assert asked == [pytest.approx(DELIVERY_SECONDS - sum(run.telemetry_seconds.values()))]
+    assert asked[0] < DELIVERY_SECONDS

@@ -44,15 +44,19 @@ def text(dashboard: Dashboard) -> str:
 
 def stale(root: Path, settings: Settings) -> list[str]:
     """Which files differ from what would be built."""
-    built = files(settings)
-    return [name for name, wanted in built.items() if not (root / name).is_file() or (root / name).read_text(encoding="utf-8") != wanted]
+    return _differing(root, files(settings))
 
 
 def write(root: Path, settings: Settings) -> list[str]:
     """Write the files that differ, and say which."""
-    changed, built = stale(root, settings), files(settings)
+    built = files(settings)
+    changed = _differing(root, built)
     for name in changed:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(built[name], encoding="utf-8", newline="\n")
     return changed
+
+
+def _differing(root: Path, built: dict[str, str]) -> list[str]:
+    return [name for name, wanted in built.items() if not (root / name).is_file() or (root / name).read_text(encoding="utf-8") != wanted]

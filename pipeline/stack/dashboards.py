@@ -9,7 +9,7 @@ from pipeline import names
 from pipeline.stack import spelling
 from pipeline.stack.links import TAG
 from pipeline.stack.panels import PROMETHEUS, Json, JsonValue, Link, Panel
-from pipeline.stack.queries import CANARY, ENVIRONMENT, NAMESPACE
+from pipeline.stack.spelling import ENVIRONMENT, NAMESPACE
 
 # The last version of this form of dashboard; Grafana brings older ones up to it as it loads them.
 SCHEMA_VERSION = 42
@@ -113,7 +113,7 @@ def _outside(link: Link) -> Json:
 def choices(*, several: bool = True) -> tuple[Json, ...]:
     """Which environment and which pipeline; with `several` more than one, at first all. The doctor's canary is none of them."""
     runs = spelling.metric(names.RUNS)
-    real = f'{ENVIRONMENT}!="{CANARY}"'
+    real = f'{ENVIRONMENT}!="{names.CANARY}"'
     return (
         _query("environment", "Environment", f"label_values({runs}{{{real}}}, {ENVIRONMENT})", several=several),
         _query("pipeline", "Pipeline", f'label_values({runs}{{{real},{ENVIRONMENT}=~"$environment"}}, {NAMESPACE})', several=several),
@@ -122,7 +122,7 @@ def choices(*, several: bool = True) -> tuple[Json, ...]:
 
 def labels_of(metric: names.Metric, label: names.Attribute, *, several: bool) -> Json:
     """A variable of the values that a label of a metric has in what is chosen."""
-    selector = f'{ENVIRONMENT}!="{CANARY}",{ENVIRONMENT}=~"$environment",{NAMESPACE}=~"$pipeline"'
+    selector = f'{ENVIRONMENT}!="{names.CANARY}",{ENVIRONMENT}=~"$environment",{NAMESPACE}=~"$pipeline"'
     query = f"label_values({spelling.metric(metric)}{{{selector}}}, {spelling.label(label.name)})"
     return _query(label.name, label.name.capitalize(), query, several=several)
 

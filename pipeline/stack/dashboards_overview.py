@@ -7,30 +7,16 @@ from pipeline.stack import links, tables
 from pipeline.stack.dashboards import Dashboard, Line, choices
 from pipeline.stack.links import Addresses, field
 from pipeline.stack.panels import BLUE, GREEN, GREY, NONE_IS_GOOD, PURPLE, RED, YELLOW, Panel, Scale, Words, stat, state_timeline
-from pipeline.stack.queries import (
-    BY_PIPELINE,
-    CANARY,
-    ENVIRONMENT,
-    KEPT,
-    NAMESPACE,
-    PIPELINE_LEGEND,
-    RUN_ID,
-    last,
-    now,
-    of_run,
-    of_runs,
-    over_time,
-    records,
-    sample,
-)
+from pipeline.stack.queries import BY_PIPELINE, KEPT, PIPELINE_LEGEND, RUN_ID, last, now, of_run, of_runs, over_time, records, sample
 from pipeline.stack.rules import FRESH_SECONDS, MISSED_SECONDS, SUCCESS_SHARE
+from pipeline.stack.spelling import ENVIRONMENT, NAMESPACE
 from pipeline.stack.tables import Column
 
 NO_RUNS = "No run has arrived: make run, then wait a few seconds"
 # A day's run that is as late as it may be: a longer silence stays empty in the timeline.
 GAP_MS = (24 * 3600 + FRESH_SECONDS) * 1000
 # What fires about the chosen pipelines and about the stack, which has neither label.
-FIRING = f'alertstate="firing",{ENVIRONMENT}!="{CANARY}",{ENVIRONMENT}=~"$environment|",{NAMESPACE}=~"$pipeline|"'
+FIRING = f'alertstate="firing",{ENVIRONMENT}!="{names.CANARY}",{ENVIRONMENT}=~"$environment|",{NAMESPACE}=~"$pipeline|"'
 # Alerts that say what the verdict counts by itself, at once and not only when rules are evaluated next.
 FACTS = ("GoldtraceRunFailed", "GoldtraceRunMissed", "GoldtraceDatasetStale", "GoldtraceGateRed")
 # By when runs and datasets are due. A dataset that is no longer written, and so is due earlier than the others, is not late.

@@ -9,7 +9,8 @@ from pipeline.stack.dashboards_overview import NO_RUNS, last_gate
 from pipeline.stack.dashboards_run import NOT_PASSED, check_columns
 from pipeline.stack.links import Addresses
 from pipeline.stack.panels import GREEN, NONE_IS_GOOD, RED, YELLOW, Panel, Scale, Words, painted, series, stat
-from pipeline.stack.queries import ENVIRONMENT, PIPELINE_LEGEND, RUN_ID, last_fact, of_runs, over_time, records
+from pipeline.stack.queries import PIPELINE_LEGEND, RUN_ID, last_fact, of_runs, over_time, records
+from pipeline.stack.spelling import ENVIRONMENT
 from pipeline.stack.tables import Column
 
 DATASET = names.DATASET.name

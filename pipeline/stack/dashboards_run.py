@@ -8,7 +8,8 @@ from pipeline.stack.dashboards import Dashboard, Line, Section, choices, run_var
 from pipeline.stack.dashboards_overview import GATES, STATES, run_columns
 from pipeline.stack.links import Addresses, field
 from pipeline.stack.panels import GREEN, GREY, RED, YELLOW, Panel, Words, facts, logs, trace
-from pipeline.stack.queries import ENVIRONMENT, NAMESPACE, of_run, records, this_run
+from pipeline.stack.queries import of_run, records, this_run
+from pipeline.stack.spelling import ENVIRONMENT, NAMESPACE
 from pipeline.stack.tables import Column
 
 CHOOSE = "No run is chosen: click one in the table above, or paste an id into Run"

@@ -9,8 +9,9 @@ from pipeline.stack.dashboards import Dashboard, Line, choices
 from pipeline.stack.dashboards_overview import LOST, NO_RUNS, stale, success_share
 from pipeline.stack.links import Addresses
 from pipeline.stack.panels import GREEN, PURPLE, RED, YELLOW, Panel, Scale, Target, Words, bar_gauge, override, painted, series, stat
-from pipeline.stack.queries import BY_PIPELINE, ENVIRONMENT, PIPELINE_LEGEND, now, of_runs, over_time, recorded
+from pipeline.stack.queries import BY_PIPELINE, PIPELINE_LEGEND, now, of_runs, over_time, recorded
 from pipeline.stack.rules import STEP_SECONDS, SUCCESS_SHARE
+from pipeline.stack.spelling import ENVIRONMENT
 
 STEP_LEGEND: Final = f"{{{{{names.STEP.name}}}}} · {{{{{ENVIRONMENT}}}}}"
 BUCKETS: Final = "p95 (buckets)"

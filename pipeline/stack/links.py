@@ -14,7 +14,8 @@ from pipeline import names
 from pipeline.settings import Settings
 from pipeline.stack import spelling
 from pipeline.stack.panels import Link
-from pipeline.stack.queries import ENVIRONMENT, NAMESPACE, RUN_ID
+from pipeline.stack.queries import RUN_ID
+from pipeline.stack.spelling import ENVIRONMENT, NAMESPACE
 
 TRACE_ID: Final = "trace_id"
 SPAN_ID: Final = "span_id"

@@ -12,17 +12,15 @@ from typing import Final
 from pipeline import names
 from pipeline.stack import spelling
 from pipeline.stack.panels import LOKI, PROMETHEUS, Target
+from pipeline.stack.spelling import ENVIRONMENT, NAMESPACE
 
-CANARY: Final = names.CANARY
 KEPT: Final = "30d"
-NAMESPACE: Final = spelling.label(names.SERVICE_NAMESPACE.name)
-ENVIRONMENT: Final = spelling.label(names.ENVIRONMENT.name)
 RUN_ID: Final = spelling.label(names.RUN_ID.name)
 EVENT: Final = spelling.label(names.EVENT_NAME.name)
 # The labels that tell one pipeline's series from another's, and how a series is called by them.
 BY_PIPELINE: Final = f"{NAMESPACE}, {ENVIRONMENT}"
 PIPELINE_LEGEND: Final = f"{{{{{NAMESPACE}}}}} · {{{{{ENVIRONMENT}}}}}"
-_CHOSEN: Final = f'{NAMESPACE}=~"$pipeline",{ENVIRONMENT}=~"$environment",{ENVIRONMENT}!="{CANARY}"'
+_CHOSEN: Final = f'{NAMESPACE}=~"$pipeline",{ENVIRONMENT}=~"$environment",{ENVIRONMENT}!="{names.CANARY}"'
 
 
 def chosen(more: str = "") -> str:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from pipeline import names
 from pipeline.settings import Settings
-from pipeline.stack.spelling import label, metric, series
+from pipeline.stack.spelling import ENVIRONMENT, NAMESPACE, metric, series
 from pipeline.telemetry.schedule import FRESH_WITHIN
 
 # How long a pipeline without a run is remembered: as long as data is kept by default, and as old as a replayed run may be.
@@ -28,9 +28,6 @@ MISSED_SECONDS: Final = 3600
 DISK_SHARE: Final = 0.1
 QUEUE_SHARE: Final = 0.8
 
-CANARY: Final = names.CANARY
-NAMESPACE: Final = label(names.SERVICE_NAMESPACE.name)
-ENVIRONMENT: Final = label(names.ENVIRONMENT.name)
 PIPELINE: Final = (NAMESPACE, ENVIRONMENT)
 
 RUNBOOK: Final = "docs/runbook.md"
@@ -74,7 +71,7 @@ class Alert:
 def of_runs(name: str, window: str = WINDOW, **labels: str) -> str:
     """All samples of a series in a window, without the doctor's."""
     wanted = "".join(f', {key}="{value}"' for key, value in labels.items())
-    return f'{name}{{{ENVIRONMENT}!="{CANARY}"{wanted}}}[{window}]'
+    return f'{name}{{{ENVIRONMENT}!="{names.CANARY}"{wanted}}}[{window}]'
 
 
 def by(aggregate: str, expression: str, *labels: str) -> str:
@@ -337,7 +334,7 @@ def stack_alerts() -> list[Alert]:
 
 def canary_alerts() -> list[Alert]:
     """The doctor's: it fires for a minute after a canary's sample, and nobody is told."""
-    success = f'{metric(names.LAST_RUN_SUCCESS)}{{{ENVIRONMENT}="{CANARY}"}}'
+    success = f'{metric(names.LAST_RUN_SUCCESS)}{{{ENVIRONMENT}="{names.CANARY}"}}'
     return [
         Alert(
             alert="GoldtraceCanary",

@@ -37,3 +37,8 @@ def series(instrument: names.Metric) -> tuple[str, ...]:
 def label(name: str) -> str:
     """The name of a label in Prometheus, and of a label or structured metadata in Loki."""
     return re.sub(r"[^A-Za-z0-9]", "_", name)
+
+
+# Every series and every log line has these: the pipeline's name, and the deployment's.
+NAMESPACE: Final = label(names.SERVICE_NAMESPACE.name)
+ENVIRONMENT: Final = label(names.ENVIRONMENT.name)

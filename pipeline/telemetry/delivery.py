@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from pipeline.errors import BackendError, LakeError, SettingsError, UsageError
-from pipeline.settings import Settings, Switch
+from pipeline.settings import DELIVERY_SECONDS, Settings, Switch, says_true
 from pipeline.telemetry import bundle, delivery_entry, delivery_queue
 from pipeline.telemetry.delivery_entry import Aside, Delivery, Entry
 from pipeline.telemetry.lineage import FILE
@@ -26,8 +26,8 @@ from pipeline.telemetry.lineage_server import Answer, Connection, Patience, Serv
 
 _log = logging.getLogger(__name__)
 
-# Of the 2 s that lineage may cost a run, the rest is for writing down how far it came.
-SECONDS: Final = 1.9
+# What a run's end may take of it, unless less is left.
+SECONDS: Final = DELIVERY_SECONDS
 # However long other telemetry has held the run up: time to find out whether the server answers, and for one that does, to take a run.
 LEAST_SECONDS: Final = 0.3
 ANSWERING_SECONDS: Final = 1.0
@@ -67,7 +67,7 @@ class Replay:
 
 def is_off(settings: Settings) -> bool:
     """Whether no lineage is sent: `OPENLINEAGE_DISABLED=true`, as with every client of OpenLineage, or no telemetry at all."""
-    return settings.telemetry is Switch.OFF or (settings.openlineage_disabled or "").strip().lower() == "true"
+    return settings.telemetry is Switch.OFF or says_true(settings.openlineage_disabled)
 
 
 def deliver_at_end(folder: Path, settings: Settings, seconds: float | None = None) -> None:

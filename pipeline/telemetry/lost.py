@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from pipeline import names
 from pipeline.records import Run
-from pipeline.settings import Switch, variable
+from pipeline.settings import Switch, says_true, variable
 from pipeline.telemetry import bundle, facts, privacy
 from pipeline.telemetry.manifest_reader import run_of
 
@@ -44,7 +44,7 @@ def tell(path: Path, record: Mapping[str, Any]) -> None:
         OSError: a file can't be read or written; what was said before that is found there the next time.
     """
     settings = record["settings"]
-    if settings.get(variable("telemetry")) == Switch.OFF or settings.get(variable("otel_sdk_disabled"), "").strip().lower() == "true":
+    if settings.get(variable("telemetry")) == Switch.OFF or says_true(settings.get(variable("otel_sdk_disabled"))):
         return
     try:
         run, more = run_of(record, path), settings.get(variable("resource_attributes"), "")

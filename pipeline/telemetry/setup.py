@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from pipeline.settings import Settings, Switch
+from pipeline.settings import Settings, Switch, says_true
 
 if TYPE_CHECKING:
     from pipeline.records import Hook
@@ -23,7 +23,7 @@ def hooks_for(settings: Settings) -> list[Hook]:
     from pipeline.telemetry.logs import LogsHook, Style
 
     is_on = settings.telemetry is Switch.ON
-    has_otel = is_on and (settings.otel_sdk_disabled or "").strip().lower() != "true"
+    has_otel = is_on and not says_true(settings.otel_sdk_disabled)
     style = Style.PLAIN if settings.is_plain_terminal else Style.MONOCHROME if settings.no_color else Style.COLOURED
     logs = LogsHook(terminal_level=settings.log_level, to_bundle=has_otel, style=style, resource_attributes=settings.resource_attributes)
     if is_on and not has_otel:

@@ -16,16 +16,14 @@ from typing import Any
 from pipeline import delivery_file
 from pipeline.errors import BackendError, LakeError
 from pipeline.records import Run, State, StepRun
-from pipeline.settings import Settings, Switch, mask
+from pipeline.settings import TELEMETRY_SHARE, Settings, Switch, mask
 from pipeline.tracking.process import REMOTE_SECONDS, Target, Worker, target
 from pipeline.tracking.record import RunRecord, lost_record, run_record
 from pipeline.tracking.waiting import forget, keep
 from pipeline.tracking.waiting import waiting as find_waiting
 from pipeline.tracking.worker import Answer, Refusal
 
-# Telemetry may cost a run 2 s and this share of its time.
-SHARE_OF_RUN = 0.02
-# Of a run of hours that share is more than anybody waits for a store that is away.
+# Of a run of hours telemetry's share is more than anybody waits for a store that is away.
 MOST_SECONDS = 30.0
 # How many runs that wait a run takes along: it may not take long, and the first of all is its own.
 TAKEN_ALONG = 2
@@ -111,7 +109,7 @@ class ExperimentsHook:
 
 def _allowance(run: Run, store: Target, took: float) -> float:
     """How many seconds a run that took so many may wait for the store. Whoever aborted it waits too, and may not wait long before killing it."""
-    return min(store.seconds, REMOTE_SECONDS) if run.state is State.ABORTED else store.seconds + min(SHARE_OF_RUN * took, MOST_SECONDS)
+    return min(store.seconds, REMOTE_SECONDS) if run.state is State.ABORTED else store.seconds + min(TELEMETRY_SHARE * took, MOST_SECONDS)
 
 
 def _deliver(worker: Worker, records: list[tuple[Path, RunRecord]], lake: Path, *, seconds: float) -> None:

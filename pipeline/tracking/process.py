@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from pipeline.settings import Settings, from_here, mask
+from pipeline.settings import TELEMETRY_SECONDS, Settings, from_here, mask
 from pipeline.tracking.record import RunRecord
 from pipeline.tracking.worker import Answer, Order
 
-REMOTE_SECONDS = 2.0
+REMOTE_SECONDS = TELEMETRY_SECONDS
 # Finds this very package, and takes nothing from the working directory (-P).
 _BOOT = "import sys; root = sys.argv.pop(); sys.path[:0] = [] if root in sys.path else [root]; from pipeline.tracking.worker import main; main()"
 # MLflow traces by itself when it finds these, continues a run of the caller's, and turns warnings into errors.

@@ -3,20 +3,19 @@
 import json
 import re
 import shutil
-import sys
 import tempfile
 import time
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline import api, names
+from pipeline import names
 from pipeline.engine.lake import Lake
 from pipeline.errors import UsageError
 from pipeline.records import Run, State
@@ -31,15 +30,9 @@ UUID_7 = re.compile(r"(?<![0-9a-f])[0-9a-f]{8}-?[0-9a-f]{4}-?7[0-9a-f]{3}-?[89ab
 
 
 @pytest.fixture
-def go(app: Path, monkeypatch: pytest.MonkeyPatch) -> Go:
-    monkeypatch.chdir(app)
-    monkeypatch.syspath_prepend(str(app))
-    sys.modules.pop("small_app", None)  # that of another test's folder
-
-    def goer(**options: Any) -> Run:
-        return api.run(app="small_app:PIPELINE", tracking="off", log_level="error", **options)
-
-    return goer
+def go(go: Go) -> Go:
+    """The same, and quiet."""
+    return partial(go, log_level="error")
 
 
 def moments(text: str) -> list[float]:

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
 
-import pytest
 import yaml
 
 from pipeline.stack.rules import rule_files
+from tests.stack.programs import program
 
 ROOT = Path(__file__).resolve().parents[2]
 DAY = 1440
@@ -52,14 +51,6 @@ def daily(*values: float | str | None, tail: int = 5 * DAY) -> str:
     """A run a day at midnight, as promtool writes it; None is a day without a sample. Then nothing."""
     days = [f"{'_' if value is None else value} _x{DAY - 1}" for value in values]
     return " ".join(days) + f" _x{tail}"
-
-
-def program(name: str) -> str:
-    """Where a server's own program is; skips the test when it is nowhere."""
-    found = shutil.which(name) or shutil.which(name, path=str(Path.home() / ".cache/obs-stack/bin"))
-    if found is None:
-        pytest.skip(f"{name} is not on PATH")
-    return found
 
 
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 import time
@@ -18,17 +17,10 @@ import yaml
 
 from pipeline import names
 from tests.stack.compose_support import PINS_RETENTION, ROOT, filled
+from tests.stack.programs import program
 
 COLLECTOR = ROOT / "compose/collector/collector.yaml"
 RUN = "0192d3a4-5b6c-7d8e-9f00-112233445566"
-
-
-def program(name: str) -> str:
-    """Where a server's own program is; skips the test when it is nowhere."""
-    found = shutil.which(name) or shutil.which(name, path=str(Path.home() / ".cache/obs-stack/bin"))
-    if found is None:
-        pytest.skip(f"{name} is not on PATH")
-    return found
 
 
 def check(*command: str | Path, **environment: str) -> tuple[int, str]:

@@ -17,6 +17,7 @@ import yaml
 
 from tests.stack.compose_support import pins
 from tests.stack.dashboards_support import FOLDER, NAMES, ROOT, logql, promql
+from tests.stack.programs import program
 
 TYPES = ROOT / "tests/stack/grafana_types"
 
@@ -27,7 +28,7 @@ def test_prometheus_can_read_every_query(tmp_path: Path) -> None:
     listed = [{"record": f"query:{number}", "expr": expr, "labels": {"place": place}} for number, (place, expr) in enumerate(places.items())]
     (tmp_path / "queries.yml").write_text(yaml.safe_dump({"groups": [{"name": "dashboards", "rules": listed}]}))
 
-    checked = subprocess.run([_program("promtool"), "check", "rules", "--lint=none", tmp_path / "queries.yml"], capture_output=True, text=True, check=False)
+    checked = subprocess.run([program("promtool"), "check", "rules", "--lint=none", tmp_path / "queries.yml"], capture_output=True, text=True, check=False)
 
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert f"{len(listed)} rules found" in checked.stdout
@@ -47,7 +48,7 @@ def loki(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "analytics": {"reporting_enabled": False},
     }
     (folder / "loki.yaml").write_text(yaml.safe_dump(config))
-    with (folder / "log").open("w") as log, subprocess.Popen([_program("loki"), f"-config.file={folder / 'loki.yaml'}"], stdout=log, stderr=log) as process:
+    with (folder / "log").open("w") as log, subprocess.Popen([program("loki"), f"-config.file={folder / 'loki.yaml'}"], stdout=log, stderr=log) as process:
         try:
             yield _listening(f"http://127.0.0.1:{port}", process)
         finally:
@@ -85,14 +86,6 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _program(name: str) -> str:
-    """Where a server's own program is; skips the test when it is nowhere."""
-    found = shutil.which(name) or shutil.which(name, path=str(Path.home() / ".cache/obs-stack/bin"))
-    if found is None:
-        pytest.skip(f"{name} is not on PATH")
-    return found
 
 
 # ------------------------------------------------------------------------------------------------- Grafana's own types

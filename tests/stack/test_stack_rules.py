@@ -11,9 +11,10 @@ import yaml
 from pipeline import names
 from pipeline.settings import Settings
 from pipeline.stack import spelling
-from pipeline.stack.rules import CANARY, alerts, recordings, rule_files
+from pipeline.stack.rules import alerts, recordings, rule_files
+from tests.stack.programs import program
 from tests.stack.rules_scenarios import ALERTS, RECORDINGS
-from tests.stack.rules_support import ROOT, alert_test, program, promtool, recorded_test, rules, run
+from tests.stack.rules_support import ROOT, alert_test, promtool, recorded_test, rules, run
 
 RUNBOOK = ROOT / "docs/runbook.md"
 METRICS = ROOT / "docs/metrics.md"
@@ -108,7 +109,7 @@ def test_runs_are_never_asked_for_by_rate_and_the_doctors_are_left_out(name: str
     expr = rules()[name]["expr"]
     assert not re.search(r"\brate\(|\birate\(|\b(?:increase|delta|deriv)\(goldtrace_", expr)
     for selector in re.findall(r"goldtrace_\w+{([^}]*)}", expr):
-        assert (f'deployment_environment_name!="{CANARY}"' in selector) == (name != "GoldtraceCanary")
+        assert (f'deployment_environment_name!="{names.CANARY}"' in selector) == (name != "GoldtraceCanary")
     assert not re.search(r"\bgoldtrace_\w+(?![\w{])", expr), "every series is asked for with a selector"
 
 

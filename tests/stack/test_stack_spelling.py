@@ -20,7 +20,8 @@ from pipeline.stack import spelling
 from pipeline.telemetry import bundle
 from pipeline.telemetry.metrics import MetricsHook
 from pipeline.testing import example_run
-from tests.stack.rules_support import ROOT, program
+from tests.stack.programs import program
+from tests.stack.rules_support import ROOT
 
 
 @pytest.fixture
