@@ -118,6 +118,10 @@ bench: setup.dev ## Measure speed and memory (docs/performance.md)
 .PHONY: setup
 setup: setup.dev ## Only make .venv, with the developers' tools
 
+.PHONY: setup.aws
+setup.aws: ## Add what S3 and DynamoDB need to .venv (docs/aws.md)
+	@sh scripts/set_up.sh aws
+
 .PHONY: setup.run
 setup.run:
 	@sh scripts/set_up.sh run
@@ -129,8 +133,9 @@ setup.dev:
 .PHONY: requirements
 requirements: setup.dev ## Pin the requirements again after a change in pyproject.toml (ARGS=--upgrade: the newest; needs uv)
 	@uv=$$(command -v uv || echo $(BIN)/uv) && \
-	"$$uv" $(PIN) pyproject.toml requirements/build.in -o requirements/run.txt && \
-	"$$uv" $(PIN) pyproject.toml requirements/build.in --extra notebooks --group dev -c requirements/run.txt -o requirements/dev.txt && \
+	"$$uv" $(PIN) pyproject.toml requirements/build.in --extra aws -o requirements/aws.txt && \
+	"$$uv" $(PIN) pyproject.toml requirements/build.in -c requirements/aws.txt -o requirements/run.txt && \
+	"$$uv" $(PIN) pyproject.toml requirements/build.in --extra aws --extra notebooks --group dev -c requirements/aws.txt -o requirements/dev.txt && \
 	"$$uv" $(PIN) requirements/bootstrap.in -o requirements/bootstrap.txt
 
 .PHONY: clean

@@ -2,7 +2,7 @@
 
 Only the standard library is used: this runs before anything is installed. uv does the work: the one on PATH, or else one
 that pip puts into the environment (pinned and hashed too). Where uv fails, pip is tried, since companies configure that.
-`.venv/goldtrace/run` and `dev` say what is installed; they are written last, so that an interrupted set-up starts anew.
+`.venv/goldtrace/run`, `aws` and `dev` say what is installed; they are written last, so that an interrupted set-up starts anew.
 """
 
 import fcntl
@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 NOTES = VENV / "goldtrace"
+# Each contains the ones before it.
+KINDS = ("run", "aws", "dev")
 # Somebody's other environment, interpreter or target folder must not be what gets changed.
 NOT_OURS = (
     *("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONHOME", "PYTHONPATH", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_PYTHON", "PIP_CONSTRAINT"),
@@ -28,15 +30,14 @@ class SetUpError(Exception):
     """What went wrong, and as second argument what mends it."""
 
 
-def main(kind: str, run_key: str, dev_key: str) -> None:
-    """Bring `.venv` to `kind` (`run` or `dev`); the keys are what the notes have to say then."""
-    keys = {"run": run_key, "dev": dev_key}
+def main(kind: str, *wanted: str) -> None:
+    """Bring `.venv` to `kind`, one of `KINDS`; the keys, one for each of them, are what the notes have to say then."""
+    keys = dict(zip(KINDS, wanted, strict=True))
     lock = os.open(ROOT, os.O_RDONLY)
     fcntl.flock(lock, fcntl.LOCK_EX)  # two commands at once: the second waits, and finds the work done
     if _notes_say(kind, keys[kind]) and _is_the_wanted_python():
         return
-    if kind == "run" and (NOTES / "dev").exists():
-        kind = "dev"  # the tools are there, so they stay
+    kind = max([kind, *(each for each in KINDS if (NOTES / each).exists())], key=KINDS.index)  # what is there stays
     started = time.monotonic()
     uv = _environment()
     _install(uv, ROOT / "requirements" / f"{kind}.txt")
@@ -70,7 +71,7 @@ def _environment() -> str | None:
             raise SetUpError(f"{sys.executable} could not make a virtual environment", "on Debian and Ubuntu: apt-get install python3-venv")
     NOTES.mkdir(exist_ok=True)
     (NOTES / "building").touch()
-    for note in ("run", "dev", "python"):
+    for note in (*KINDS, "python"):
         (NOTES / note).unlink(missing_ok=True)
     return uv or _working(str(VENV / "bin" / "uv")) or _bootstrap()
 
@@ -116,10 +117,10 @@ def _can_import_pip() -> bool:
 
 
 def _note(kind: str, keys: dict[str, str]) -> None:
-    """Write what is installed: `dev` contains `run`. `building` goes last but before them, so no note ever lies."""
+    """Write what is installed. `building` goes last but before the notes, so none ever lies."""
     (NOTES / "building").unlink()
     (NOTES / "python").write_text(os.environ.get("PIPELINE_PYTHON", ""))
-    for each in ("run", "dev") if kind == "dev" else ("run",):
+    for each in KINDS[: KINDS.index(kind) + 1]:
         scratch = NOTES / f"{each}.new"
         scratch.write_text(keys[each])
         scratch.replace(NOTES / each)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes .venv ready: `set_up.sh run` with what a run needs, `set_up.sh dev` with the developers' tools too.
+# Makes .venv ready: `set_up.sh run` with what a run needs, `aws` with what S3 and DynamoDB need too, `dev` with everything.
 # When it is ready already, this takes milliseconds and asks nobody. Else it finds a Python and leaves the work to
 # set_up.py. PIPELINE_PYTHON (from the environment or .env) picks the interpreter.
 set -eu
@@ -50,4 +50,4 @@ else
         "install one, or say where it is with PIPELINE_PYTHON=/path/to/python3.11"
 fi
 
-PIPELINE_PYTHON=$PIPELINE_PYTHON exec "$python" -I scripts/set_up.py "$kind" "$(key run)" "$(key dev)"
+PIPELINE_PYTHON=$PIPELINE_PYTHON exec "$python" -I scripts/set_up.py "$kind" "$(key run)" "$(key aws)" "$(key dev)"

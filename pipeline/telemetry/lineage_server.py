@@ -245,6 +245,7 @@ class Connection:
             opened.until = deadline
             self._http = HTTPConnection(self.server.host, self.server.port)
             self._http.auto_open = 0  # it would connect with timeouts of its own
+            self._http.response_class = _response_class()
             self._http.sock = _secured(opened, self.server.host) if self.server.is_secure else opened
         return self._http
 
@@ -275,6 +276,18 @@ def _reason(error: Exception) -> str:
     if isinstance(error, ValueError):
         return "the key or the address can't be sent: is there a line break in it?"
     return f"no answer in HTTP ({type(error).__name__})"
+
+
+@cache
+def _response_class() -> type[HTTPResponse]:
+    from http.client import HTTPResponse
+
+    class Response(HTTPResponse):
+        """An answer that a signal may cut off while it is being made: without `fp`, Python complains of its half on stderr."""
+
+        fp = None  # type: ignore[assignment] # the base class has none until its first line of work is done
+
+    return Response
 
 
 # ---------------------------------------------------------------------------------------------- the socket

@@ -67,7 +67,7 @@ def project(tmp_path: Path, root: Path) -> Project:
     shutil.copytree(root / "scripts", folder / "scripts")
     for name in ("Makefile", "pyproject.toml"):
         shutil.copy(root / name, folder)
-    for name in ("run.txt", "dev.txt", "bootstrap.txt"):
+    for name in ("run.txt", "aws.txt", "dev.txt", "bootstrap.txt"):
         (folder / "requirements" / name).write_text(f"# {name}\n")
     made = Project(folder, commands)
     made.command("python3", f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')

@@ -12,7 +12,7 @@ from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-FILES = ("run.txt", "dev.txt", "bootstrap.txt")
+FILES = ("run.txt", "aws.txt", "dev.txt", "bootstrap.txt")
 PYTHONS = ("3.11", "3.12", "3.13")
 # Written in halves, so that this file doesn't hold them itself.
 FORBIDDEN = ("/wo" "rk/", "/ro" "ot/", "pypi" ".org", "python" "hosted", "regi" "stry.npm", "issue" " #")  # fmt: skip
@@ -70,11 +70,12 @@ def test_what_the_project_asks_for_is_pinned_within_its_ranges(root: Path, proje
 
 
 @pytest.mark.parametrize("python", PYTHONS)
-def test_the_developers_environment_has_what_a_run_has(root: Path, python: str) -> None:
-    dev = pins(root, "dev.txt")
-    for name, requirements in pins(root, "run.txt").items():
-        of_run = {str(pin.specifier) for pin in requirements if applies(pin.marker, python)}
-        assert of_run == {str(pin.specifier) for pin in dev[name] if applies(pin.marker, python)}, name
+@pytest.mark.parametrize(("smaller", "larger"), [("run.txt", "aws.txt"), ("aws.txt", "dev.txt")])
+def test_an_environment_has_what_a_smaller_one_has(root: Path, python: str, smaller: str, larger: str) -> None:
+    pinned = pins(root, larger)
+    for name, requirements in pins(root, smaller).items():
+        wanted = {str(pin.specifier) for pin in requirements if applies(pin.marker, python)}
+        assert wanted <= {str(pin.specifier) for pin in pinned[name] if applies(pin.marker, python)}, name
 
 
 def test_every_data_file_of_the_package_is_shipped(root: Path, project: dict[str, Any], tracked: list[Path]) -> None:
@@ -95,5 +96,6 @@ def test_no_file_names_a_place_of_its_authors_or_a_registry(root: Path, tracked:
 
 def _wanted(project: dict[str, Any]) -> dict[str, list[str]]:
     run = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
-    notebooks = project["project"]["optional-dependencies"]["notebooks"]
-    return {"run.txt": run, "dev.txt": [*run, *notebooks, *project["dependency-groups"]["dev"]], "bootstrap.txt": ["uv"]}
+    extras = project["project"]["optional-dependencies"]
+    aws = [*run, *extras["aws"]]
+    return {"run.txt": run, "aws.txt": aws, "dev.txt": [*aws, *extras["notebooks"], *project["dependency-groups"]["dev"]], "bootstrap.txt": ["uv"]}

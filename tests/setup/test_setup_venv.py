@@ -61,6 +61,20 @@ def test_a_run_never_takes_the_developers_tools_away(project: Any) -> None:
     assert project.uv_calls() == []
 
 
+def test_what_aws_needs_stays_until_the_tools_come(project: Any) -> None:
+    project.make("setup.run")
+    project.uv_calls()
+    assert project.make("setup.aws").returncode == 0
+    assert project.uv_calls() == ["pip sync", "pip install"]
+    (project.folder / "requirements" / "run.txt").write_text("# changed\n")
+    project.make("setup.run")
+    assert project.uv_calls() == ["pip sync", "pip install"]
+    project.make("setup.aws")
+    assert project.uv_calls() == []
+    project.make("setup.dev")
+    assert project.uv_calls() == ["pip sync", "pip install"]
+
+
 def test_a_failed_install_is_an_error_with_a_hint_and_the_next_call_starts_anew(project: Any) -> None:
     project.make("setup.run")
     before = (project.folder / "requirements" / "run.txt").read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -18,7 +19,7 @@ from typer.testing import CliRunner
 
 from pipeline import cli
 from pipeline.records import Gate, State
-from pipeline.telemetry import bundle, delivery
+from pipeline.telemetry import bundle, delivery, lineage_server
 from pipeline.telemetry.delivery import deliver_at_end, replay
 from tests.telemetry.delivery_support import Listener, ask, closed_port, entry, lines, marquez, raw_server, settings, states, told
 from tests.telemetry.telemetry_support import ROOT
@@ -76,6 +77,22 @@ def test_a_signal_ends_the_sending_and_leaves_the_runs_own_exit_code(runs: Path,
         output, errors = process.communicate(timeout=60)
     assert (process.returncode, output, errors) == (3, "the run's own end\n", "")
     assert entry(folder)["state"] == "pending"
+
+
+def test_an_answer_that_is_cut_off_while_it_is_made_says_nothing_on_stderr() -> None:
+    class Cut:
+        def makefile(self, mode: str) -> Any:
+            raise KeyboardInterrupt
+
+    told_of: list[Any] = []
+    before, sys.unraisablehook = sys.unraisablehook, told_of.append
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            lineage_server._response_class()(Cut())  # type: ignore[arg-type]
+        gc.collect()
+    finally:
+        sys.unraisablehook = before
+    assert told_of == []
 
 
 def test_who_is_killed_in_the_middle_leaves_the_run_to_the_next_one(runs: Path) -> None:
