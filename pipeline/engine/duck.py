@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from pipeline.settings import Settings
 
+# Extensions are never fetched: what is not built in is not used.
+NOTHING_FETCHED = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
 # Types of contracts as DuckDB's.
 SQL_TYPES = {"string": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN", "date": "DATE", "timestamp": "TIMESTAMP"}
 
@@ -33,9 +35,7 @@ def connect(settings: Settings, spill: Path) -> duckdb.DuckDBPyConnection:
     config: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": settings.memory_limit,
         "temp_directory": str(spill),
-        # Extensions are never fetched: what is not built in is not used.
-        "autoinstall_known_extensions": False,
-        "autoload_known_extensions": False,
+        **NOTHING_FETCHED,
         "preserve_insertion_order": True,
     }
     if settings.threads is not None:
@@ -56,23 +56,17 @@ def literal(text: str | Path) -> str:
     return "'" + str(text).replace("'", "''") + "'"
 
 
-def constant(text: str) -> str:
-    """`text` as SQL for a column that has nothing else; an ENUM of one is written ten times as fast, and read again as text."""
-    return f"CAST({literal(text)} AS ENUM ({literal(text)}))"
-
-
-def parquet(folder: Path, *, record_numbers: bool = False) -> str:
-    """SQL that reads the Parquet files of a folder, with `file_row_number` (from 0) when wanted."""
-    option = ", file_row_number=true" if record_numbers else ""
+def parquet(folder: Path) -> str:
+    """SQL that reads the Parquet files of a folder."""
     # The folder is the user's, and may have a glob's characters in its name.
     escaped = re.sub(r"([*?[])", r"[\1]", str(folder))
-    return f"read_parquet({literal(f'{escaped}/*.parquet')}{option})"
+    return f"read_parquet({literal(f'{escaped}/*.parquet')})"
 
 
-def write_parquet(connection: duckdb.DuckDBPyConnection, select: str, target: Path, *, compression: str = "zstd") -> int:
+def write_parquet(connection: duckdb.DuckDBPyConnection, select: str, target: Path) -> int:
     """Write a SELECT's rows, in its order, and return how many."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    row = connection.execute(f"COPY ({select}) TO {literal(target)} (FORMAT parquet, COMPRESSION {compression})").fetchone()
+    row = connection.execute(f"COPY ({select}) TO {literal(target)} (FORMAT parquet, COMPRESSION zstd)").fetchone()
     assert row is not None  # COPY always answers with its count
     return int(row[0])
 

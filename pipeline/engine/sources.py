@@ -12,18 +12,21 @@ import io
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.engine.duck import SQL_TYPES, literal, quoted, write_parquet
+from pipeline.engine import landing
+from pipeline.engine.duck import SQL_TYPES, literal, quoted
 from pipeline.errors import InputError
 from pipeline.records import Column, Contract, SourceFile
 from pipeline.settings import without_folders
 
 if TYPE_CHECKING:
     import duckdb
+
+    from pipeline.engine.landing import Landing
 
 CHUNK = 1 << 22
 _HEADER_LIMIT = 1 << 20
@@ -73,25 +76,28 @@ def _check_encoding(header: Header) -> None:
             size += len(chunk)
 
 
-def land(connection: duckdb.DuckDBPyConnection, header: Header, target: Path) -> SourceFile:
-    """Type the file's cells into one Parquet file that keeps every record, in order.
-
-    `target` gets the contract's columns (empty cells missing), and `_bad_cells`: the names of the columns whose text is no
-    finite value of the column's type, or NULL. A record's number is its place in `target`.
+def land(connection: duckdb.DuckDBPyConnection, header: Header, broken: str, folder: Path) -> tuple[SourceFile, Landing]:
+    """Type the file's cells into Parquet files below `folder`, every record in order; those for which the SQL `broken` holds apart.
 
     Raises:
-        InputError: the file is not UTF-8, has no records, or a record has too few or too many fields.
+        InputError: the file can't be read, is not UTF-8, has no records, or a record has too few or too many fields.
+        OSError: `folder` can't be written.
     """
-    size, sha256 = fingerprint(header.path)
+    try:
+        size, sha256 = fingerprint(header.path)
+    except OSError as error:
+        raise _unreadable(header.path, error) from error
+    file = SourceFile(source=header.contract.dataset, file=header.path.name, bytes=size, sha256=sha256, rows=0)
     if header.extra:  # DuckDB looks at the encoding too, but only of the columns that it is asked for
         _check_encoding(header)
     try:
-        rows = write_parquet(connection, _landing(header), target, compression="snappy")  # it is soon gone
+        rows = connection.sql(f"SELECT *, {broken} AS {quoted(landing.BROKEN)} FROM ({typed(header)})")
+        landed = landing.write(rows, folder, (file.file, file.load_id))
     except Exception as error:
         raise _translated(error, header) from error
-    if rows == 0:
+    if landed.rows == 0:
         raise InputError(f"{header.path.name}: no records after the header in line 1", hint="is the export complete?", file=header.path.name)
-    return SourceFile(source=header.contract.dataset, file=header.path.name, bytes=size, sha256=sha256, rows=rows)
+    return replace(file, rows=landed.rows), landed
 
 
 def _find(folder: Path, contract: Contract) -> Path:
@@ -124,7 +130,7 @@ def _header(path: Path, contract: Contract) -> Header:
         with path.open("rb") as handle:
             head = handle.read(_HEADER_LIMIT)
     except OSError as error:
-        raise InputError(f"{path.name} can't be read: {error.strerror}", hint="may this user read it?", file=path.name) from error
+        raise _unreadable(path, error) from error
     if not head.removeprefix(codecs.BOM_UTF8).strip():
         raise InputError(f"{path.name}: the file is empty", hint="is the export complete?", file=path.name)
     try:
@@ -139,6 +145,10 @@ def _header(path: Path, contract: Contract) -> Header:
     _check_columns(path.name, columns, contract)
     known = {column.name for column in contract.columns}
     return Header(contract=contract, path=path, columns=columns, extra=tuple(name for name in columns if name not in known))
+
+
+def _unreadable(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path.name} can't be read: {error.strerror}", hint="may this user read it?", file=path.name)
 
 
 def _check_columns(file: str, columns: tuple[str, ...], contract: Contract) -> None:
@@ -171,8 +181,12 @@ def _missing_hint(columns: tuple[str, ...], wanted: list[str], missing: list[str
     return f"the contract expects {', '.join(wanted)}"
 
 
-def _landing(header: Header) -> str:
-    """The SELECT of the typed cells and `_bad_cells`. From inside out: text, what DuckDB makes of it, what we take of that."""
+def typed(header: Header) -> str:
+    """The SELECT of the file's cells as the contract's types, missing where a cell is empty or no value, in the file's order.
+
+    Beside the contract's columns it has `_bad_cells`: the names of the columns whose text is no finite value of the column's
+    type, or NULL. From inside out: text, what DuckDB makes of it, what we take of that.
+    """
     known = {column.name: column for column in header.contract.columns}
     # Names of our own for the file's columns, since those of the file may be anything; with a blank, which no contract's has.
     texts = {name: quoted(f"text {index}") for index, name in enumerate(header.columns)}

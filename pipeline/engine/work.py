@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from pipeline.clock import Clock
 from pipeline.engine import duck, sources
 from pipeline.engine.calls import call
-from pipeline.engine.lake import Lake, lake_error, quarantine_name, translated
+from pipeline.engine.lake import Lake, quarantine_name
+from pipeline.engine.lake_folder import lake_error, translated
 from pipeline.engine.sql_files import read_select
 from pipeline.engine.table import Table
 from pipeline.errors import StepError
@@ -24,6 +25,7 @@ from pipeline.records import Contract, DatasetVersion, Phase, Pipeline, Step, St
 if TYPE_CHECKING:
     import duckdb
 
+    from pipeline.engine.landing import Landing
     from pipeline.settings import Settings
 
 _LANDING = "landing"
@@ -70,25 +72,24 @@ class Workshop:
                 raise StepError(text, hint="raise it, or lower PIPELINE_THREADS", step=run.step.name) from None
             if refused is None:
                 raise
-            raise lake_error(refused, self.lake.address, "write") from error
+            raise lake_error(refused, self.lake.disk, "write") from error
 
     # ------------------------------------------------------------------------------------------------ the three kinds
 
     def _ingest(self, run: StepRun) -> None:
         source, bronze = run.step.inputs[0], run.step.outputs[0]
         header = self.headers[source]
-        landing = self.staging / _LANDING / source / "part-0000.parquet"
-        landing.parent.mkdir(parents=True)
+        folder = self.staging / _LANDING / source
         with phase(self.clock, run.phases, "read"):
-            file = sources.land(self.connection, header, landing)
+            broken = checks.broken_alone(self.connection, f"({sources.typed(header)})", header.contract, self.as_of)
+            with translated(self.lake.disk, "write"):
+                file, landed = sources.land(self.connection, header, broken, folder)
         run.inputs.append(file)
         run.rows_in[source] = file.rows
-        origin = f"{duck.constant(file.file)} AS source_file, file_row_number + 1 AS record_number, {duck.constant(file.load_id)} AS load_id"
-        table = f"(SELECT * EXCLUDE (file_row_number), {origin} FROM {duck.parquet(landing.parent, record_numbers=True)})"
         if header.extra:
             run.checks.append(checks.extra_columns_check(header.contract, header.extra))
-        self._split(run, header.contract, table, bronze)
-        shutil.rmtree(landing.parent)
+        self._split(run, header.contract, landed.table, bronze, landed)
+        shutil.rmtree(folder)
         self._seal(run, bronze)
         self._check(run, self.pipeline.contracts[bronze])
 
@@ -120,7 +121,7 @@ class Workshop:
     def _write_result(self, step: Step, dataset: str, result: Any) -> None:
         contract = self.pipeline.contracts[dataset]
         if not contract.is_table:
-            with translated(self.lake.address, "write"):
+            with translated(self.lake.disk, "write"):
                 for name, content in sorted(result.items()):
                     (self._folder(dataset) / name).write_bytes(content)
             return
@@ -151,14 +152,22 @@ class Workshop:
             run.checks += verdict.checks
             run.column_stats[contract.dataset] = verdict.column_stats
 
-    def _split(self, run: StepRun, contract: Contract, table: str, dataset: str) -> None:
-        """Check `table`, write its good rows to `dataset` and its broken ones to quarantine: no row is lost or made."""
+    def _split(self, run: StepRun, contract: Contract, table: str, dataset: str, landed: Landing | None = None) -> None:
+        """Check `table`, write its good rows to `dataset` and its broken ones to quarantine: no row is lost or made.
+
+        What `landed` has set aside already need not be looked for, unless rows break a rule about several (a key) as well.
+        """
         with phase(self.clock, run.phases, "check"):
             verdict = checks.evaluate(self.connection, table, contract, engine=self.settings.quality_engine.value, as_of=self.as_of)
         run.checks += verdict.checks
         run.column_stats[contract.dataset] = verdict.column_stats
+        is_apart = landed is not None and verdict.bad_rows == landed.rows_aside
         with phase(self.clock, run.phases, "write"):
-            good = self._write(dataset, quarantine.good_rows_sql(table, contract, verdict))
+            if landed is not None and is_apart:
+                landed.good.rename(self._folder(dataset) / "part-0000.parquet")
+                good, table = landed.rows - landed.rows_aside, landed.aside_table
+            else:
+                good = self._write(dataset, quarantine.good_rows_sql(table, contract, verdict))
             bad, set_aside = 0, quarantine.bad_rows_sql(table, contract, verdict)
             if set_aside is not None:
                 bad = self._write(quarantine_name(dataset), set_aside)

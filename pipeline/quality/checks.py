@@ -16,7 +16,7 @@ from pipeline.quality import measuring
 from pipeline.quality.expectations import Kind
 from pipeline.quality.measuring import Measure, Measured, Number
 from pipeline.quality.rules import Layout, Rule, describe, rules
-from pipeline.quality.sql_forms import identifier, moment
+from pipeline.quality.sql_forms import RowForm, identifier, moment
 from pipeline.records import Check, ColumnStats, Contract, Layer, Outcome, Severity
 
 if TYPE_CHECKING:
@@ -84,6 +84,16 @@ def evaluate(connection: duckdb.DuckDBPyConnection, table: str, contract: Contra
         bad_predicate=_bad_predicate(broken, table) if broken else None,
         reasons=measuring.reasons(broken, table) if broken else None,
     )
+
+
+def broken_alone(connection: duckdb.DuckDBPyConnection, table: str, contract: Contract, as_of: date | None) -> str:
+    """SQL condition (never NULL) of the rows of a source that are to be set aside whatever the other rows are.
+
+    `table` is what stands behind FROM, with the contract's columns and `_bad_cells`. Rows that share a key are not among them.
+    """
+    every = rules(contract, describe(connection, table, contract), as_of)
+    conditions = [f"({rule.form.unexpected})" for rule in every if rule.quarantines and isinstance(rule.form, RowForm)]
+    return f"coalesce({' OR '.join(conditions)}, FALSE)" if conditions else "FALSE"
 
 
 def extra_columns_check(contract: Contract, names: Iterable[str]) -> Check:

@@ -1,14 +1,18 @@
 """What ingestion leaves to DuckDB for the sake of speed, and has to hold: encoding, the order of rows, the same bytes."""
 
 import hashlib
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.engine import duck, sources
+from pipeline.engine.landing import Landing
 from pipeline.errors import InputError
 from pipeline.quality import checks, quarantine
 from pipeline.records import Column, Contract
@@ -24,15 +28,13 @@ CONTRACT = Contract(
 ROWS = 300_000  # more than two row groups
 
 
-def landed(file: Path, threads: int | None = None) -> tuple[duckdb.DuckDBPyConnection, str]:
-    """A connection, and the landing table with each row's place."""
-    folder = file.parent / "landing"
-    folder.mkdir(exist_ok=True)
+def landed(file: Path, threads: int | None = None, contract: Contract = CONTRACT) -> tuple[duckdb.DuckDBPyConnection, Landing]:
+    """A connection, and the rows on their way."""
     connection = duck.connect(load(threads=threads), file.parent / "spill")
-    header = sources.inspect(file.parent, [CONTRACT])[CONTRACT.dataset]
-    source = sources.land(connection, header, folder / "part-0000.parquet")
-    origin = f"{duck.constant(source.file)} AS source_file, file_row_number + 1 AS record_number, {duck.constant(source.load_id)} AS load_id"
-    return connection, f"(SELECT * EXCLUDE (file_row_number), {origin} FROM {duck.parquet(folder, record_numbers=True)})"
+    header = sources.inspect(file.parent, [contract])[contract.dataset]
+    broken = checks.broken_alone(connection, f"({sources.typed(header)})", contract, None)
+    shutil.rmtree(file.parent / "landing", ignore_errors=True)
+    return connection, sources.land(connection, header, broken, file.parent / "landing")[1]
 
 
 @settings(max_examples=40)
@@ -57,6 +59,10 @@ def test_a_byte_that_is_not_utf_8_is_refused_in_a_column_that_nobody_asked_for(t
         landed(tmp_path / "diary.csv")
 
 
+def sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
 def written(connection: duckdb.DuckDBPyConnection, select: str | None, file: Path) -> tuple[int, str]:
     """Rows and hash of a SELECT's file, in which each row's number is above the one before."""
     if select is None:
@@ -65,7 +71,7 @@ def written(connection: duckdb.DuckDBPyConnection, select: str | None, file: Pat
     placed = f"SELECT record_number, file_row_number AS place FROM read_parquet('{file}', file_row_number=true)"
     steps = f"SELECT record_number - lag(record_number) OVER (ORDER BY place) AS step FROM ({placed})"
     assert connection.execute(f"SELECT count(*) FROM ({steps}) WHERE step <= 0").fetchall() == [(0,)]
-    return rows, hashlib.sha256(file.read_bytes()).hexdigest()
+    return rows, sha256(file)
 
 
 @pytest.mark.parametrize("bad", [0, 1, 60], ids=["no bad row", "a bad row", "bad rows all over"])
@@ -74,22 +80,50 @@ def test_rows_keep_their_order_and_bytes_whatever_the_number_of_threads(tmp_path
     file.write_text("who,kg\n" + "".join(f"S{place % 977},{'x' if bad and place % every == 0 else place * 0.1}\n" for place in range(ROWS)))
 
     for threads in (1, 2, 2):
-        connection, table = landed(file, threads)
-        verdict = checks.evaluate(connection, table, CONTRACT)
-        good = written(connection, quarantine.good_rows_sql(table, CONTRACT, verdict), tmp_path / "good.parquet")
-        aside = written(connection, quarantine.bad_rows_sql(table, CONTRACT, verdict), tmp_path / "bad.parquet")
-        found.append((good, aside))
+        connection, landing = landed(file, threads)
+        verdict = checks.evaluate(connection, landing.table, CONTRACT)
+        good = written(connection, quarantine.good_rows_sql(landing.table, CONTRACT, verdict), tmp_path / "good.parquet")
+        aside = written(connection, quarantine.bad_rows_sql(landing.table, CONTRACT, verdict), tmp_path / "bad.parquet")
+        found.append((good, aside, sha256(landing.good), sha256(landing.aside)))
+        assert (landing.rows, landing.rows_aside) == (ROWS, bad)
+        assert difference(connection, str(landing.good), str(tmp_path / "good.parquet")) == 0
         connection.close()
 
     assert (found[0][0][0], found[0][1][0]) == (ROWS - bad, bad)
     assert found[0] == found[1] == found[2]
 
 
-def test_a_constant_is_read_again_as_text(tmp_path: Path) -> None:
+def difference(connection: duckdb.DuckDBPyConnection, one: str, other: str) -> int:
+    """How many rows only one of two files has, with their place."""
+    both = [f"(SELECT *, file_row_number FROM read_parquet('{file}', file_row_number=true))" for file in (one, other)]
+    [(rows,)] = connection.execute(f"SELECT count(*) FROM ({both[0]} EXCEPT ALL {both[1]} UNION ALL ({both[1]} EXCEPT ALL {both[0]}))").fetchall()
+    return int(rows)
+
+
+def test_a_file_without_a_good_row_leaves_an_empty_table(tmp_path: Path) -> None:
+    (tmp_path / "diary.csv").write_text("who,kg\nA,x\nB,y\n")
+    connection, landing = landed(tmp_path / "diary.csv")
+    columns = ["who", "kg", "source_file", "record_number", "load_id"]
+    assert [row[0] for row in connection.execute(f"DESCRIBE FROM '{landing.good}'").fetchall()] == columns
+    assert connection.execute(f"FROM '{landing.good}'").fetchall() == []
+    assert connection.execute(f"SELECT record_number, _bad_cells FROM {landing.table}").fetchall() == [(1, ["kg"]), (2, ["kg"])]
+    connection.close()
+
+
+def test_what_breaks_a_rule_alone_is_apart_and_what_shares_a_key_is_not(tmp_path: Path) -> None:
+    columns = (Column(name="who", type="string", description="x", nullable=False), *CONTRACT.columns[1:])
+    (tmp_path / "diary.csv").write_text("who,kg\nA,1\n,2\nB,x\nA,3\n")
+    connection, landing = landed(tmp_path / "diary.csv", contract=replace(CONTRACT, columns=columns, key=("who",)))
+    assert connection.execute(f"SELECT record_number FROM '{landing.good}'").fetchall() == [(1,), (4,)]
+    assert connection.execute(f"SELECT record_number FROM '{landing.aside}'").fetchall() == [(2,), (3,)]
+    connection.close()
+
+
+def test_readers_see_plain_types_whoever_reads(tmp_path: Path) -> None:
     (tmp_path / "it's a diary.csv").write_text("who,kg\nA,1\n")
-    connection, table = landed(tmp_path / "it's a diary.csv")
-
-    duck.write_parquet(connection, f"SELECT source_file FROM {table}", tmp_path / "out.parquet")
-
-    assert connection.execute(f"SELECT source_file, typeof(source_file) FROM '{tmp_path}/out.parquet'").fetchall() == [("it's a diary.csv", "VARCHAR")]
+    connection, landing = landed(tmp_path / "it's a diary.csv")
+    assert connection.execute(f"SELECT source_file, typeof(source_file), typeof(load_id) FROM {landing.table}").fetchall() == [
+        ("it's a diary.csv", "VARCHAR", "VARCHAR")
+    ]
+    assert [str(field.type) for field in pq.read_schema(landing.good)] == ["string", "double", "string", "int64", "string"]
     connection.close()

@@ -25,8 +25,8 @@ def landed(folder: Path, content: str | bytes) -> list[tuple]:
     (folder / "a_tidy.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
     header = sources.inspect(folder, [contract()])["input/weight"]
     with duckdb.connect() as connection:
-        sources.land(connection, header, folder / "landing.parquet")
-        return connection.execute(f"SELECT subject_id, date::VARCHAR, week, weight_kg, _bad_cells FROM read_parquet('{folder}/landing.parquet')").fetchall()
+        _, landing = sources.land(connection, header, "_bad_cells IS NOT NULL", folder / "landing")
+        return connection.execute(f"SELECT subject_id, date::VARCHAR, week, weight_kg, _bad_cells FROM {landing.table} ORDER BY record_number").fetchall()
 
 
 def refused(folder: Path, content: str | bytes) -> InputError:

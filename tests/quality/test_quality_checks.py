@@ -240,6 +240,20 @@ def test_beyond_the_contract_s_share_one_more_check_fails_and_counts_errors_only
     assert check_of(evaluate(db, make_landing(db, WEIGHING, rows), SOURCE).checks, SHARE).outcome is Outcome.FAILED
 
 
+@pytest.mark.parametrize("rows", [1, 2, 5])
+@given(data=st.data())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+def test_keys_are_counted_whether_or_not_they_lie_in_order(db: duckdb.DuckDBPyConnection, rows: int, data: st.DataObject) -> None:
+    value = st.one_of(st.none(), st.sampled_from(["", "a", "b"]))
+    table = data.draw(st.lists(st.tuples(value, st.one_of(st.none(), st.sampled_from([NAN, -0.0, 0.0, 1.0]))), min_size=rows, max_size=rows))
+    if data.draw(st.booleans()):
+        table.sort(key=lambda pair: (str(pair[0]), str(pair[1])))
+    columns = [column("x", "string"), column("y", "number")]
+    checks = evaluate(db, make_table(db, columns, [list(pair) for pair in table]), table_contract(columns, key=("x", "y"))).checks
+    keys = [(x, "NaN" if y != y else y) for x, y in table if x is not None and y is not None]
+    assert check_of(checks, "expect_compound_columns_to_be_unique").observed["unexpected_count"] == sum(keys.count(key) > 1 for key in keys)
+
+
 def test_a_key_is_duplicated_though_its_rows_are_set_aside_for_something_else(db: duckdb.DuckDBPyConnection) -> None:
     table = make_landing(db, WEIGHING, [["A", DAY, 900.0, 1, []], ["A", DAY, 80.0, 1, []], ["B", DAY, 80.0, 1, []]])
     verdict = evaluate(db, table, SOURCE)

@@ -128,6 +128,11 @@ def maybe(lowest, highest):
     return st.one_of(st.none(), st.floats(lowest, highest), st.sampled_from([float(lowest), float(highest)]))
 
 
+def maybe_hundredths(highest):
+    """What people log: the study's totals count to twelve decimals, and these have two."""
+    return st.one_of(st.none(), st.integers(0, 100 * highest).map(lambda hundredths: hundredths / 100), st.sampled_from([0.0, float(highest)]))
+
+
 def numbered(rows):
     return [row | {"record_number": number} for number, row in enumerate(rows, 1)]
 
@@ -140,7 +145,9 @@ WEIGHT = st.lists(
 ).map(numbered)
 NUTRITION = st.lists(st.fixed_dictionaries({"subject_id": SUBJECTS, "date": DAYS, "food_item": st.one_of(st.none(), FOODS)}), max_size=40).map(numbered)
 FIBER = st.lists(
-    st.fixed_dictionaries({"subject_id": SUBJECTS, "date": DAYS, "week": WEEKS, "total_calories": maybe(0, 20000), "total_fiber_g": maybe(0, 2000)}),
+    st.fixed_dictionaries(
+        {"subject_id": SUBJECTS, "date": DAYS, "week": WEEKS, "total_calories": maybe_hundredths(20000), "total_fiber_g": maybe_hundredths(2000)}
+    ),
     max_size=60,
 ).map(numbered)
 
@@ -160,10 +167,17 @@ def test_weekly_features_are_as_defined_whichever_file_knows_a_week(lake, nutrit
 
 
 def test_deviations_of_nearly_equal_days_keep_their_digits(lake):
-    days = [2000 + 1e-7 * place**2 for place in range(7)]
+    days = [2000 + 1e-3 * place**2 for place in range(7)]
     fiber = numbered([{"subject_id": "1", "date": FIRST_DAY, "week": 1, "total_calories": value, "total_fiber_g": value} for value in days])
     lake.fill({"nutrition": [], "fiber": fiber}, PHRASES).make("weekly_features")
     assert reference.differences(lake.rows("weekly_features"), reference.weekly_features([], fiber, PHRASES)) == []
+
+
+def test_totals_count_to_twelve_decimals(lake):
+    fiber = numbered([{"subject_id": "1", "date": FIRST_DAY, "week": 1, "total_calories": value, "total_fiber_g": value} for value in (1e-12, 3.4e-12, 0.1)])
+    lake.fill({"nutrition": [], "fiber": fiber}, PHRASES).make("weekly_features")
+    [row] = lake.rows("weekly_features")
+    assert row["fiber_g_sum"] == 0.100000000004
 
 
 @settings(max_examples=8)

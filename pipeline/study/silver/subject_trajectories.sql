@@ -12,6 +12,7 @@ WITH placed AS (
         energy_1_10,
         mood_1_10,
         lag(weight_kg) OVER (PARTITION BY subject_id ORDER BY date, week, record_number) AS previous_weight_kg,
+        lead(weight_kg) OVER (PARTITION BY subject_id ORDER BY date, week, record_number) AS next_weight_kg,
         first_value(weight_kg IGNORE NULLS) OVER (
             PARTITION BY subject_id ORDER BY date, week, record_number
             ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
@@ -35,6 +36,7 @@ changes AS (
         energy_1_10,
         mood_1_10,
         previous_weight_kg,
+        next_weight_kg,
         weight_kg - previous_weight_kg AS delta_kg,
         baseline_weight_kg,
         weight_kg - baseline_weight_kg AS delta_from_baseline_kg,
@@ -57,7 +59,7 @@ SELECT
     mood_1_10,
     delta_kg,
     100 * delta_kg / previous_weight_kg AS delta_kg_pct,
-    lead(delta_kg) OVER (PARTITION BY subject_id ORDER BY date, week, record_number) AS delta_kg_next,
+    next_weight_kg - weight_kg AS delta_kg_next,
     baseline_weight_kg,
     delta_from_baseline_kg,
     100 * delta_from_baseline_kg / baseline_weight_kg AS delta_from_baseline_pct,

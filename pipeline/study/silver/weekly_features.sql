@@ -2,30 +2,48 @@
 --
 -- The two count weeks on their own: the daily totals have a column, the diary's week is 1 + the whole weeks since the
 -- subject's first diary date. What only one of them knows is missing from the other.
-WITH totals AS (
-    -- A week's values as lists in the order of their size: lists are summed front to back, so the last bits don't depend
-    -- on which thread saw which row (plain sums of DOUBLE do), and no value is too large or too small.
+WITH units AS (
+    -- Whole numbers of 10⁻¹² kcal and g, which add up to the same in whatever order threads see them (sums of DOUBLE don't)
+    -- and without digits cancelling when a week's values lie close. They keep nine digits of what is 0.001 or more,
+    -- and a week may have up to 10⁷ kcal, some 14 years of eating. What doesn't fit fails the step.
     SELECT
         subject_id,
         week,
-        list_sort(list(total_calories), 'ASC', 'NULLS LAST') AS calories,
-        count(total_calories) AS calories_days,
-        list_sort(list(total_fiber_g), 'ASC', 'NULLS LAST') AS fiber_g,
-        count(total_fiber_g) AS fiber_days
+        CAST(total_calories * 1e12 AS BIGINT) AS calories,
+        CAST(total_fiber_g * 1e12 AS BIGINT) AS fiber_g
     FROM bronze.fiber
+),
+
+totals AS (
+    SELECT
+        subject_id,
+        week,
+        sum(calories) AS calories,
+        sum(CAST(calories AS HUGEINT) * calories) AS calories_squares,
+        count(calories) AS calories_days,
+        sum(fiber_g) AS fiber_g,
+        sum(CAST(fiber_g AS HUGEINT) * fiber_g) AS fiber_g_squares,
+        count(fiber_g) AS fiber_days
+    FROM units
     GROUP BY subject_id, week
 ),
 
 weekly_totals AS (
-    -- Deviations are taken from the smallest value: the same number, without digits cancelling when values lie close.
+    -- The variance is (n · sum of squares − square of the sum) / (n · (n − 1)), the numerator as a whole number.
     SELECT
         subject_id,
         week,
-        list_sum(calories) AS calories_sum,
-        list_stddev_samp(list_transform(calories, lambda value : value - calories[1])) AS calories_std,
+        calories / 1e12 AS calories_sum,
+        CASE
+            WHEN calories_days > 1
+                THEN sqrt((calories_days * calories_squares - calories * calories) / (calories_days * (calories_days - 1))) / 1e12
+        END AS calories_std,
         calories_days,
-        list_sum(fiber_g) AS fiber_g_sum,
-        list_stddev_samp(list_transform(fiber_g, lambda value : value - fiber_g[1])) AS fiber_g_std,
+        fiber_g / 1e12 AS fiber_g_sum,
+        CASE
+            WHEN fiber_days > 1
+                THEN sqrt((fiber_days * fiber_g_squares - fiber_g * fiber_g) / (fiber_days * (fiber_days - 1))) / 1e12
+        END AS fiber_g_std,
         fiber_days
     FROM totals
 ),
