@@ -8,12 +8,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import BackendError, SettingsError, UsageError
+from pipeline.errors import BackendError, GoldtraceError, SettingsError, UsageError
 from pipeline.records import Check, Gate, Outcome, Pipeline, Run
 from pipeline.settings import DELIVERY_SECONDS, TELEMETRY_SHARE, Settings, load
 
@@ -126,7 +127,9 @@ def _deliver(folder: Path, settings: Settings, seconds: float | None = None) -> 
 def replay(
     runs: Sequence[str] = (), *, everything: bool = False, folder: Path | None = None, on_progress: OnProgress | None = None, settings: Settings | None = None
 ) -> Replay:
-    """Send the lineage that waits in bundles, oldest run first, for as long as it takes; runs whose process is gone are closed first.
+    """Send the lineage that waits in bundles, oldest run first, for as long as it takes.
+
+    Runs whose process is gone are closed first, and what MLflow has not got yet is entered there.
 
     Args:
         runs: runs to send whole once more, delivered or not: ids, beginnings of one, `last`, `last~1`. All that waits unless given.
@@ -139,15 +142,31 @@ def replay(
         UsageError: lineage is turned off, a run is not there or still going on.
         BackendError: the server is away; what waits still waits.
     """
-    from pipeline.engine.runner import reap as close
     from pipeline.telemetry import delivery
 
     settings = settings or load(runs=folder)
+    entered = _enter(settings)
+    if entered and not runs and not everything and delivery.is_off(settings):
+        return delivery.Replay(target="", sent=(), waiting=0, problem=None, entered=entered)
     try:
-        close(settings)
+        return replace(delivery.replay(settings, runs, everything=everything, on_progress=on_progress), entered=entered)
+    except GoldtraceError:
+        if entered:
+            _log.warning("MLflow took %d of the runs that waited; their lineage is another matter:", entered)
+        raise
+
+
+def _enter(settings: Settings) -> int:
+    """Close the runs whose process is gone, and enter in MLflow what waits; how many it took."""
+    from pipeline.engine.runner import reap as close
+    from pipeline.tracking.experiments import LostRuns
+
+    lost = LostRuns(settings)
+    try:
+        close(settings, lost)
     except BackendError as error:
         _log.warning("%s", error.message)  # MLflow's trouble is none of the lineage's
-    return delivery.replay(settings, runs, everything=everything, on_progress=on_progress)
+    return lost.entered
 
 
 def reap(runs: Path | None = None) -> list[Bundle]:
@@ -214,13 +233,14 @@ def quality(out: Path, *, lake: str | None = None, app: str | None = None) -> Qu
     from pipeline.quality.data_docs import build_data_docs
 
     settings = load(lake=lake, app=app)
-    contracts, there = load_app(settings.app).contracts, Lake(settings.lake)
+    contracts, there = load_app(settings.app).contracts, Lake(settings.lake, settings.staging)
     if out.exists() and any(out.iterdir()) and not (out / _DATA_DOCS_MARK).exists():
         raise UsageError(f"{out} holds something else than Data Docs", hint="name a new folder with --out")
-    tables = {name: there.files(name)[0].parent for name in there.current()["datasets"] if name in contracts and contracts[name].is_table}
-    if not tables:
+    names = [name for name in there.current()["datasets"] if name in contracts and contracts[name].is_table]
+    if not names:
         raise UsageError(f"the lake {settings.lake} has no tables of this pipeline", hint="run the pipeline first (make run)")
-    with tempfile.TemporaryDirectory() as spill, duck.connect(settings, Path(spill)) as connection:
+    with tempfile.TemporaryDirectory() as spill, duck.connect(settings, Path(spill)) as connection, ExitStack() as opened:
+        tables = {name: opened.enter_context(there.opened(name))[0].parent for name in names}
         docs = build_data_docs(connection, {name: duck.parquet(folder) for name, folder in tables.items()}, contracts, out)
     (out / _DATA_DOCS_MARK).touch()
     return Quality(index=docs.index, checks=docs.checks)
@@ -244,19 +264,22 @@ def read(dataset: str, *, lake: str | None = None) -> pd.DataFrame:
     Rows that were set aside are at `quarantine/<dataset>`. Missing numbers are NaN.
 
     Raises:
-        UsageError: the lake has no such table, or its address is no folder.
+        UsageError: the lake has no such table, or its address is none.
         LakeError: the lake can't be read.
     """
     import duckdb
 
+    from pipeline.engine.duck import NOTHING_FETCHED
     from pipeline.engine.lake import Lake
 
-    files = Lake(load(lake=lake).lake).files(dataset)
-    if any(path.suffix != ".parquet" for path in files):
-        raise UsageError(f"{dataset} is a folder of files, not a table", hint=f"they are in {files[0].parent}")
-    with duckdb.connect(":memory:") as connection:
-        frame: pd.DataFrame = connection.read_parquet([str(path) for path in files]).df()
-        return frame
+    settings = load(lake=lake)
+    there = Lake(settings.lake, settings.staging)
+    with there.opened(dataset) as files:
+        if any(path.suffix != ".parquet" for path in files):
+            raise UsageError(f"{dataset} is a folder of files, not a table", hint=f"they are in {there.place(dataset)}")
+        with duckdb.connect(":memory:", config={**NOTHING_FETCHED}) as connection:
+            frame: pd.DataFrame = connection.read_parquet([str(path) for path in files]).df()
+            return frame
 
 
 def open_runs(runs: Path | None = None) -> Runs:

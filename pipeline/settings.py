@@ -19,6 +19,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pipeline.errors import SettingsError
+from pipeline.lake_address import parse_s3
 
 PREFIX = "PIPELINE_"
 # The Makefile's own, which it reads before Python starts.
@@ -49,6 +50,7 @@ _PORT_OF = {
     "loki_url": "loki_port",
     "collector_url": "collector_health_port",
     "report_url": "reports_port",
+    "mlflow_url": "mlflow_port",
 }
 
 
@@ -78,10 +80,13 @@ class Settings(BaseSettings):
     """The folder with the input files; the shipped sample unless set."""
 
     lake: str = "lake"
-    """Where datasets are kept: a folder (`s3://bucket/prefix` is refused for now)."""
+    """Where datasets are kept: a folder, or `s3://bucket/prefix` (`docs/aws.md`)."""
 
     lake_name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,40}$")
-    """The lake's name in lineage (`file://<name>`); the pipeline's name unless set."""
+    """The lake's name in lineage (`file://<name>`); the pipeline's name unless set. A lake on S3 is called by its bucket there."""
+
+    staging: Path | None = None
+    """Where a run with a lake on S3 makes its files before they are uploaded; the folder for temporary files unless set. A folder needs none."""
 
     runs: Path = Path("runs")
     """Where bundles are kept."""
@@ -133,6 +138,9 @@ class Settings(BaseSettings):
 
     collector_url: str = "http://127.0.0.1:13133"
     """Where the collector says that it is healthy."""
+
+    mlflow_url: str = "http://127.0.0.1:5081"
+    """Where MLflow's pages are, for links from the dashboards to runs that were sent to it."""
 
     openlineage_url: str = Field(default="http://127.0.0.1:5080", validation_alias="OPENLINEAGE_URL")
     """Where lineage events go."""
@@ -203,6 +211,15 @@ class Settings(BaseSettings):
     reports_port: int = Field(default=8088, validation_alias="REPORTS_PORT", ge=1, le=65535)
     """The run reports."""
 
+    mlflow_port: int = Field(default=5081, validation_alias="MLFLOW_PORT", ge=1, le=65535)
+    """MLflow's pages and API."""
+
+    s3_port: int = Field(default=7070, validation_alias="S3_PORT", ge=1, le=65535)
+    """The S3 that MLflow's server keeps files in."""
+
+    dynamodb_port: int = Field(default=8000, validation_alias="DYNAMODB_PORT", ge=1, le=65535)
+    """The DynamoDB Local that MLflow's server keeps runs in."""
+
     @model_validator(mode="before")
     @classmethod
     def _addresses_follow_the_ports(cls, values: dict[str, Any]) -> dict[str, Any]:
@@ -223,14 +240,13 @@ class Settings(BaseSettings):
 
     @field_validator("lake")
     @classmethod
-    def _lake_is_a_folder(cls, value: str) -> str:
-        if re.match(r"^[a-z0-9+.-]+://", value):
-            raise ValueError("not a folder; other lakes are not supported yet")
+    def _lake_has_an_address(cls, value: str) -> str:
         try:
             value.encode()
         except UnicodeEncodeError:
             raise ValueError("not UTF-8, as a lake's name has to be") from None
-        return value
+        found = parse_s3(value)
+        return str(found) if found else value
 
     @classmethod
     def settings_customise_sources(
@@ -257,7 +273,7 @@ class Settings(BaseSettings):
         """
         names = [name for name in type(self).model_fields if getattr(self, name) is not None and not name.endswith("_port")]
         shown = {variable(name): mask(str(getattr(self, name))) for name in names}
-        folders = {variable(name): from_here(shown[variable(name)]) for name in ("lake", "runs", "mlflow_tracking_uri") if variable(name) in shown}
+        folders = {variable(name): from_here(shown[variable(name)]) for name in ("lake", "runs", "staging", "mlflow_tracking_uri") if variable(name) in shown}
         return {**shown, **folders, **({} if self.input is None else {variable("input"): without_folders(str(self.input))})}
 
 
@@ -268,6 +284,7 @@ def says_true(text: str | None) -> bool:
 
 def mask(text: str) -> str:
     """`text` with the user and password of an address replaced, and what its query says after a secret's name."""
+    text = re.sub(r"\bs3://\S+@", "s3://**********@", text)  # an AWS secret may have slashes in it
     text = re.sub(r"://[^/@\s]+@", "://**********@", text)
     return re.sub(r"(?i)([?&][\w.-]*(?:key|token|secret|password|signature|credential)[\w.-]*=)[^&\s'\"]+", r"\1**********", text)
 

@@ -1,48 +1,53 @@
-"""The lake: where datasets lie, how versions are named, the lock, and publishing. The one module that knows addresses.
+"""The lake: where datasets lie, how versions are named, and publishing. A store does what depends on the kind of address.
 
     <lake>/<layer>/<dataset>/<version>/part-*.parquet      immutable
     <lake>/quarantine/<layer>/<dataset>/<version>/…        rows that were set aside
     <lake>/current.json                                    what is current; replaced atomically by a run's end
     <lake>/.lock                                           held by the run that writes
-    <lake>/.staging/<run id>/                              what a run is writing; gone when it ends
 
-A version is what `sha256sum * | sha256sum` prints in its folder: the hash over the sorted lines of hashes and names.
+A version is what `sha256sum * | sha256sum` prints in its folder: the hash over the sorted lines of hashes and names. A lake in a
+folder and one on S3 have the same files, byte for byte.
 """
 
-import errno
-import fcntl
+from __future__ import annotations
+
 import hashlib
 import json
 import os
-import shutil
-import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from pipeline.clock import MACHINE
-from pipeline.errors import LakeBusyError, LakeError, UsageError
+from pipeline.engine.lake_folder import Folder, translated
+from pipeline.engine.lake_store import CURRENT, RESTORE, Staged, Store
+from pipeline.errors import LakeError, UsageError
+from pipeline.lake_address import parse_s3
 from pipeline.records import DatasetVersion
 from pipeline.telemetry.bundle import fsync_folder
 from pipeline.telemetry.manifest import iso
 
-CURRENT = "current.json"
-LOCK = ".lock"
-STAGING = ".staging"
 QUARANTINE = "quarantine"
-_POLL_SECONDS = 0.1
-_RESTORE = "restore it, or delete it and run again: the versions stay where they are"
 
 
 class Lake:
-    """One lake, by its address. A folder for now; other kinds of address are refused by the settings."""
+    """One lake, by its address: a folder, or `s3://bucket/prefix` with a folder of this machine to make files in.
 
-    def __init__(self, address: str) -> None:
+    Raises:
+        UsageError: it is on S3, and what is needed for that is not installed.
+    """
+
+    def __init__(self, address: str, staging: Path | None = None) -> None:
         self.address = address
-        self.root = Path(address).absolute()
+        self._store = _store(address, staging)
+        self._fresh: set[str] | None = None
+
+    @property
+    def disk(self) -> str:
+        """What errors call the place where a run makes its files."""
+        return self._store.disk
 
     # ------------------------------------------------------------------------------------------------- reading
 
@@ -52,22 +57,22 @@ class Lake:
         Raises:
             LakeError: it can't be read, or is not what a run writes.
         """
-        try:
-            text = (self.root / CURRENT).read_text(encoding="utf-8")
-        except FileNotFoundError:
+        content = self._store.current()
+        if content is None:
             return {"run_id": None, "published_at": None, "datasets": {}}
-        except OSError as error:
-            raise lake_error(error, self.address, "read") from error
         try:
-            loaded: dict[str, Any] = json.loads(text)
+            loaded: dict[str, Any] = json.loads(content)
         except json.JSONDecodeError as error:
-            raise LakeError(f"{self.address}/{CURRENT} is not JSON (line {error.lineno})", hint=_RESTORE) from error
+            raise LakeError(f"{self.address}/{CURRENT} is not JSON (line {error.lineno})", hint=RESTORE) from error
+        except UnicodeDecodeError as error:
+            raise LakeError(f"{self.address}/{CURRENT} is not UTF-8 (byte {error.start + 1})", hint=RESTORE) from error
         if not _is_current(loaded):
-            raise LakeError(f"{self.address}/{CURRENT} does not say which version of each dataset is current", hint=_RESTORE)
+            raise LakeError(f"{self.address}/{CURRENT} does not say which version of each dataset is current", hint=RESTORE)
         return loaded
 
-    def files(self, dataset: str) -> list[Path]:
-        """The files of a dataset's current version.
+    @contextmanager
+    def opened(self, dataset: str) -> Iterator[list[Path]]:
+        """The files of a dataset's current version, on this machine as long as the block goes on.
 
         Raises:
             UsageError: the lake has no such dataset.
@@ -77,153 +82,93 @@ class Lake:
         if dataset not in datasets:
             hint = f"it has {', '.join(sorted(datasets))}" if datasets else "it is empty: run the pipeline first (make run)"
             raise UsageError(f"the lake {self.address} has no dataset {dataset!r}", hint=hint)
-        with translated(self.address, "read"):
-            return sorted((self.root / datasets[dataset]["path"]).iterdir())
+        with self._store.opened(datasets[dataset]["path"]) as files:
+            yield files
 
-    # ------------------------------------------------------------------------------------------------- locking
+    def place(self, dataset: str) -> str:
+        """Where the files of a dataset's current version are, for people."""
+        return f"{self.address}/{self.current()['datasets'][dataset]['path']}"
 
-    @contextmanager
-    def lock(self, run_id: uuid.UUID, wait: float = 0.0) -> Iterator[None]:
-        """Hold the lake. What a run leaves of an empty lake that it made is nothing.
+    # ------------------------------------------------------------------------------------------------- a run's
+
+    def lock(self, run_id: uuid.UUID, wait: float = 0.0) -> AbstractContextManager[None]:
+        """Hold the lake.
 
         Raises:
             LakeBusyError: another run holds it, `wait` seconds long.
-            LakeError: the folder can't be made or written.
+            LakeError: it can't be reached or written.
         """
-        with translated(self.address, "write"):
-            made = not self.root.exists()
-            handle = self._acquire(wait)
-            handle.write(json.dumps({"run_id": str(run_id), "pid": os.getpid(), "since": iso(MACHINE.now_ns())}))
-            handle.flush()
-        try:
-            yield
-        finally:
-            self._release(handle, remove=made and not (self.root / CURRENT).exists())
+        self._fresh = None
+        return self._store.lock(run_id, wait)
 
-    def _acquire(self, wait: float) -> IO[str]:
-        deadline = time.monotonic() + wait
-        while True:
-            handle = self._open_lock()
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = _holder(handle)
-                handle.close()
-                if time.monotonic() >= deadline:
-                    raise LakeBusyError(f"another run writes to the lake {self.address}{holder}", hint="wait for it, or use --wait SECONDS") from None
-                time.sleep(_POLL_SECONDS)
-                continue
-            if _is_at(handle, self.root / LOCK):
-                handle.truncate(0)
-                return handle
-            handle.close()  # its last holder removed the file while we waited: lock the new one
+    def check(self) -> None:
+        """See whether the lock is still held, without asking anybody.
 
-    def _open_lock(self) -> IO[str]:
-        while True:
-            self.root.mkdir(parents=True, exist_ok=True)
-            try:
-                return (self.root / LOCK).open("a+", encoding="utf-8")
-            except FileNotFoundError:  # a run that failed removed the lake that it had made, just now
-                continue
+        Raises:
+            LakeError: another run has taken it.
+        """
+        self._store.check()
 
-    def _release(self, handle: IO[str], *, remove: bool) -> None:
-        # Best effort: the kernel frees the lock when the handle closes, whatever happens to the file's content.
-        with suppress(OSError):
-            handle.truncate(0)
-            shutil.rmtree(self.root / STAGING, ignore_errors=True)
-            if remove:
-                (self.root / LOCK).unlink()
-                self.root.rmdir()
-        handle.close()
+    def staging(self, run_id: uuid.UUID) -> AbstractContextManager[Path]:
+        """A folder to write in. Leftovers of runs that died go first; call with the lock."""
+        return self._store.staging(run_id)
 
-    # ------------------------------------------------------------------------------------------------- writing
-
-    @contextmanager
-    def staging(self, run_id: uuid.UUID) -> Iterator[Path]:
-        """A folder to write in, on the lake's own file system. Leftovers of runs that died go first; call with the lock."""
-        folder = self.root / STAGING / str(run_id)
-        with translated(self.address, "write"):
-            shutil.rmtree(self.root / STAGING, ignore_errors=True)
-            folder.mkdir(parents=True)
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(self.root / STAGING, ignore_errors=True)
+    def files_of(self, run_id: uuid.UUID) -> Path:
+        """The folder below which a run's published files are found by their versions' paths, until it releases the lock."""
+        return self._store.files_of(run_id)
 
     def seal(self, dataset: str, folder: Path, rows: int | None) -> DatasetVersion:
-        """Fsync the files in a staged folder and name their version."""
-        with translated(self.address, "write"):
+        """Name the version of the files in a staged folder, which are on the disk then if the lake is."""
+        with translated(self.disk, "write"):
             files = sorted(path for path in folder.iterdir() if path.is_file())
             digest, size = hashlib.sha256(), 0
             for path in files:
-                digest.update(f"{_sha256_fsynced(path)}  {path.name}\n".encode())
+                digest.update(f"{_sha256(path, fsync=self._store.fsyncs)}  {path.name}\n".encode())
                 size += path.stat().st_size
-            fsync_folder(folder)
+            if self._store.fsyncs:
+                fsync_folder(folder)
         version = digest.hexdigest()
         return DatasetVersion(dataset=dataset, version=version, path=f"{dataset}/{version}", files=tuple(path.name for path in files), bytes=size, rows=rows)
 
-    def publish(self, run_id: uuid.UUID, staged: Mapping[str, tuple[DatasetVersion, Path]], now_ns: int) -> dict[str, DatasetVersion]:
+    def bring(self, staged: Mapping[str, Staged]) -> None:
+        """Do what takes time before publishing: on S3, the uploads. May be interrupted, and leaves what is current as it is."""
+        fresh = self._store.missing(staged.values())
+        self._store.bring({version.path: folder for version, folder in staged.values() if version.path in fresh})
+        self._fresh = fresh
+
+    def publish(self, run_id: uuid.UUID, staged: Mapping[str, Staged], now_ns: int) -> dict[str, DatasetVersion]:
         """Make the staged versions current, all at once; datasets that are not named stay as they are.
 
         Equal versions replace nothing: when all are equal, not a byte of the lake changes.
         """
+        if self._fresh is None:
+            self.bring(staged)
+        fresh, self._fresh = self._fresh or set(), None
         before = self.current()
         entries = dict(before["datasets"])
         published: dict[str, DatasetVersion] = {}
-        fresh: dict[Path, Path] = {}
-        for dataset, (version, folder) in staged.items():
-            changed = entries.get(dataset, {}).get("version") != version.version or not _has_files(self.root / version.path, version.files)
+        for dataset, (version, _) in staged.items():
+            changed = entries.get(dataset, {}).get("version") != version.version or version.path in fresh
             published[dataset] = replace(version, changed=changed)
             if changed:
-                fresh[self.root / version.path] = folder
                 entries[dataset] = {"version": version.version, "path": version.path, "rows": version.rows, "bytes": version.bytes, "run_id": str(run_id)}
         for dataset in _emptied_quarantines(staged, entries):
             del entries[dataset]
         if entries != before["datasets"]:
-            with translated(self.address, "write"):
-                self._replace_current({"run_id": str(run_id), "published_at": iso(now_ns), "datasets": dict(sorted(entries.items()))}, fresh)
+            content = {"run_id": str(run_id), "published_at": iso(now_ns), "datasets": dict(sorted(entries.items()))}
+            folders = {version.path: folder for version, folder in staged.values() if version.path in fresh}
+            self._store.replace_current(f"{json.dumps(content, indent=2)}\n".encode(), folders)
+        self._store.keep_files({version.path: folder for version, folder in staged.values()})
         return published
 
-    def _replace_current(self, content: dict[str, Any], fresh: Mapping[Path, Path]) -> None:
-        """Write the new `current.json` aside, move the new versions to their places, and only then make it the current one."""
-        temporary = self.root / STAGING / CURRENT
-        with temporary.open("w", encoding="utf-8") as handle:
-            json.dump(content, handle, indent=2)
-            handle.write("\n")
-            handle.flush()
-            os.fsync(handle.fileno())
-        with _installed(fresh):
-            temporary.replace(self.root / CURRENT)
-        # Readers see it by now, so a disk that won't promise to keep it is no reason to say that nothing was published.
-        with suppress(OSError):
-            fsync_folder(self.root)
 
+def _store(address: str, staging: Path | None) -> Store:
+    found = parse_s3(address)
+    if found is None:
+        return Folder(address)
+    from pipeline.engine.lake_s3 import Bucket
 
-def _has_files(version: Path, names: Iterable[str]) -> bool:
-    return all((version / name).is_file() for name in names)
-
-
-@contextmanager
-def _installed(fresh: Mapping[Path, Path]) -> Iterator[None]:
-    """Versions (target → where it was staged) at their places; if they, or what the block does, can't be made, they are put back."""
-    made: list[tuple[Path, Path]] = []
-    try:
-        for target, folder in fresh.items():
-            if _has_files(target, [path.name for path in folder.iterdir()]):  # an earlier run wrote the same bytes
-                continue
-            shutil.rmtree(target, ignore_errors=True)  # somebody took files out of it
-            target.parent.mkdir(parents=True, exist_ok=True)
-            folder.rename(target)
-            made.append((target, folder))
-            for parent in (target.parent, target.parent.parent, target.parent.parent.parent):
-                fsync_folder(parent)
-        yield
-    except BaseException:
-        # Each at once: a half-removed version would be taken for a whole one by the next run that makes the same bytes.
-        for target, folder in made:
-            with suppress(OSError):
-                target.rename(folder)
-        raise
+    return Bucket(found, staging)
 
 
 def _is_current(loaded: object) -> bool:
@@ -241,50 +186,9 @@ def _emptied_quarantines(staged: Mapping[str, object], entries: Mapping[str, obj
     return [name for name in entries if name.startswith(f"{QUARANTINE}/") and name not in staged and name.removeprefix(f"{QUARANTINE}/") in staged]
 
 
-def _sha256_fsynced(path: Path) -> str:
+def _sha256(path: Path, *, fsync: bool) -> str:
     with path.open("rb") as handle:
         digest = hashlib.file_digest(handle, "sha256").hexdigest()
-        os.fsync(handle.fileno())
+        if fsync:
+            os.fsync(handle.fileno())
     return digest
-
-
-def _holder(handle: IO[str]) -> str:
-    handle.seek(0)
-    try:
-        holder = json.loads(handle.read())
-        return f" (run {holder['run_id']}, process {holder['pid']}, since {holder['since']})"
-    except (ValueError, LookupError, TypeError):  # it is just being written, or by something else
-        return ""
-
-
-def _is_at(handle: IO[str], path: Path) -> bool:
-    try:
-        there = path.stat()
-    except FileNotFoundError:
-        return False
-    held = os.fstat(handle.fileno())
-    return (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)
-
-
-@contextmanager
-def translated(address: str, verb: str) -> Iterator[None]:
-    """Turn the operating system's errors about the lake into ours."""
-    try:
-        yield
-    except OSError as error:
-        raise lake_error(error, address, verb) from error
-
-
-def lake_error(error: OSError, address: str, verb: str) -> LakeError:
-    """What to say when the operating system refused to `verb` (read, write) the lake."""
-    hints = {
-        errno.ENOSPC: "free space on that disk and run again; nothing was published",
-        errno.EDQUOT: "the disk quota is used up; free space and run again; nothing was published",
-        errno.EFBIG: "this user's limit on the size of a file (ulimit -f) is too low; nothing was published",
-        errno.EROFS: "the file system is read-only; choose another with --lake",
-        errno.EACCES: f"this user may not {verb} there; choose another with --lake",
-    }
-    reason = error.strerror or type(error).__name__
-    return LakeError(
-        f"can't {verb} the lake {address}: {reason}", hint=hints.get(error.errno or 0, "check the folder, or choose another with --lake"), errno=error.errno
-    )

@@ -30,6 +30,7 @@ from pipeline.telemetry.guard import Hooks
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings
+    from pipeline.tracking.experiments import LostRuns
 
 ABORTED = "aborted"
 # What is counted as lost when a manifest can't be written while the run goes on.
@@ -57,18 +58,18 @@ def execute(pipeline: Pipeline, settings: Settings, order: Order) -> Run:
     """Run a pipeline and leave its bundle. The returned record has the state; nothing is raised for a run that fails.
 
     Raises:
-        UsageError: `until` names no step, or `at` can't be a run's time.
+        UsageError: `until` names no step, `at` can't be a run's time, or what the lake's address needs is not installed.
         LakeError: the runs folder can't be written, so that not even a bundle can be left.
     """
     steps = steps_until(pipeline, order.until)
+    lake = Lake(settings.lake, settings.staging)
     run = _new_run(pipeline, settings, order, steps)
-    lake = Lake(settings.lake)
     with ExitStack() as stack:
         signals = stack.enter_context(Signals())
         stack.enter_context(bundle.alive(run.bundle))
         _begin_bundle(run)
         prepared = _prepare(run, settings, stack, _locked(lake, run, order.wait, signals))
-        hooks = _hooks(run, settings, order)
+        hooks = _hooks(run, settings, order, lake)
         with hooks.run(run), _judged(run, hooks):
             if isinstance(prepared, Exception | AbortedError):
                 raise prepared
@@ -186,8 +187,10 @@ def _workshop(run: Run, settings: Settings, lake: Lake, headers: Mapping[str, so
             connection.close()
 
 
-def reap(settings: Settings) -> list[bundle.Bundle]:
+def reap(settings: Settings, lost: LostRuns | None = None) -> list[bundle.Bundle]:
     """Close the runs whose process is gone, in the bundle, the lineage and MLflow; returns their bundles, newest first.
+
+    `lost` tells afterwards how many MLflow took.
 
     Raises:
         BackendError: MLflow did not take them; the bundles are closed all the same.
@@ -195,7 +198,7 @@ def reap(settings: Settings) -> list[bundle.Bundle]:
     from pipeline.telemetry import lineage
     from pipeline.tracking.experiments import LostRuns
 
-    lost = LostRuns(settings)
+    lost = lost or LostRuns(settings)
     reaped = reaper.reap(settings.runs, closers=[lineage.close, lost.close])
     lost.deliver()
     return reaped
@@ -232,6 +235,7 @@ def _run_steps(run: Run, shop: Workshop, hooks: Hooks, signals: Signals) -> None
         if stopped.intersection(step.inputs):
             stopped.update(step.outputs)  # what is made from refused data is not made
             continue
+        shop.lake.check()
         try:
             _run_step(run, step, shop, hooks, signals)
         except GateError:
@@ -240,8 +244,9 @@ def _run_steps(run: Run, shop: Workshop, hooks: Hooks, signals: Signals) -> None
     if run.gate is Gate.RED:
         raise _gate_error(run.checks)
     run.estimates = estimates.read(run.pipeline, shop)
-    signals.check()
     with phase(run.clock, run.phases, "publish"):
+        with signals.armed():
+            shop.lake.bring(shop.staged)
         run.published = shop.lake.publish(run.id, shop.staged, run.clock.now_ns())
     # The hooks take their time to end: a run that is killed meanwhile is lost, but what it published is on record.
     _recorded(hooks, run, bundle.write_manifest)
@@ -291,7 +296,7 @@ def _failure(error: BaseException, run: Run, step: StepRun | None) -> Failure:
     return privacy.failure(error, privacy.Known.of(run), step=step)
 
 
-def _hooks(run: Run, settings: Settings, order: Order) -> Hooks:
+def _hooks(run: Run, settings: Settings, order: Order, lake: Lake) -> Hooks:
     """All listeners, once the runs that died are closed: that comes before the new run's first event (`docs/lineage.md`)."""
     from pipeline.telemetry import lineage
     from pipeline.telemetry.setup import hooks_for
@@ -299,4 +304,4 @@ def _hooks(run: Run, settings: Settings, order: Order) -> Hooks:
 
     lost = LostRuns(settings)
     reaper.reap(settings.runs, before=run.id, closers=[lineage.close, lost.close])
-    return Hooks([*hooks_for(settings), ExperimentsHook(settings, Path(run.lake), lost), *order.hooks])
+    return Hooks([*hooks_for(settings), ExperimentsHook(settings, lake.files_of(run.id), lost), *order.hooks])

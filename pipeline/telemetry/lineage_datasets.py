@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypedDict, cast
 
 from pipeline.errors import SettingsError
+from pipeline.lake_address import dataset_place
 from pipeline.records import Check, Column, ColumnStats, Contract, DatasetVersion, Outcome, Privacy, Run, SourceFile, StepRun
 from pipeline.telemetry.columns import Edge, Influence, StatementLineage
 from pipeline.telemetry.lineage_facets import PRODUCER
@@ -42,6 +43,11 @@ def dataset_namespace(lake_name: str) -> str:
     return namespace
 
 
+def _place(run: Run, dataset: str) -> tuple[str, str]:
+    """A dataset's namespace and name."""
+    return dataset_place(run.lake, run.lake_name, dataset)
+
+
 def is_dataset_namespace(text: str) -> bool:
     """Whether a server can take a namespace of datasets and still list all of them afterwards."""
     return bool(_NAMESPACE.fullmatch(text))
@@ -61,7 +67,8 @@ def input_dataset(run: Run, step: StepRun, name: str, *, ended: bool) -> InputDa
     if version:
         facets["version"] = dataset_version_dataset.DatasetVersionDatasetFacet(datasetVersion=version, producer=PRODUCER)
     seen = _seen_of_source(step, contract) if ended else {}
-    return InputDataset(namespace=dataset_namespace(run.lake_name), name=name, facets=facets, inputFacets=seen or None)
+    namespace, place = _place(run, name)
+    return InputDataset(namespace=namespace, name=place, facets=facets, inputFacets=seen or None)
 
 
 def _version_read(run: Run, step: StepRun, name: str) -> str | None:
@@ -110,7 +117,8 @@ def output_dataset(run: Run, step: StepRun, name: str, lineage: StatementLineage
         facets["dataQualityAssertions"] = cast("DatasetFacet", assertions)
     if written:
         facets |= _written_facets(step, contract, written)
-    return OutputDataset(namespace=dataset_namespace(run.lake_name), name=name, facets=facets, outputFacets=_output_statistics(written) if written else None)
+    namespace, place = _place(run, name)
+    return OutputDataset(namespace=namespace, name=place, facets=facets, outputFacets=_output_statistics(written) if written else None)
 
 
 def _written_facets(step: StepRun, contract: Contract, written: DatasetVersion) -> dict[str, DatasetFacet]:
@@ -141,7 +149,7 @@ def _output_statistics(written: DatasetVersion) -> dict[str, OutputDatasetFacet]
 def _contract_facets(run: Run, contract: Contract) -> dict[str, DatasetFacet]:
     from openlineage.client.facet_v2 import datasource_dataset, documentation_dataset, schema_dataset
 
-    namespace = dataset_namespace(run.lake_name)
+    namespace, _ = _place(run, contract.dataset)
     facets: dict[str, DatasetFacet] = {
         "documentation": documentation_dataset.DocumentationDatasetFacet(description=contract.description, producer=PRODUCER),
         "dataSource": datasource_dataset.DatasourceDatasetFacet(name=namespace, uri=namespace, producer=PRODUCER),
@@ -215,28 +223,28 @@ def _column_lineage(run: Run, contract: Contract, lineage: StatementLineage) -> 
     """Column lineage twice: `transformations` by input for whoever knows them, `transformationType` for Marquez."""
     from openlineage.client.facet_v2 import column_lineage_dataset as columns
 
-    namespace = dataset_namespace(run.lake_name)
     fields = {
         column.name: columns.Fields(
-            inputFields=_input_fields(namespace, edges),
+            inputFields=_input_fields(run, edges),
             transformationType=_strongest(edges),
             transformationDescription=lineage.expressions.get(column.name),
         )
         for column in contract.columns
         if (edges := lineage.columns.get(column.name))
     }
-    return columns.ColumnLineageDatasetFacet(fields=fields, dataset=_input_fields(namespace, lineage.rows) or None, producer=PRODUCER)
+    return columns.ColumnLineageDatasetFacet(fields=fields, dataset=_input_fields(run, lineage.rows) or None, producer=PRODUCER)
 
 
-def _input_fields(namespace: str, edges: tuple[Edge, ...]) -> list[column_lineage_dataset.InputField]:
+def _input_fields(run: Run, edges: tuple[Edge, ...]) -> list[column_lineage_dataset.InputField]:
     from openlineage.client.facet_v2 import column_lineage_dataset as columns
 
     by_input: dict[str, list[column_lineage_dataset.Transformation]] = {}
     for edge in edges:
         by_input.setdefault(edge.input, []).append(columns.Transformation(type=edge.influence.value, subtype=edge.subtype))
     return [
-        columns.InputField(namespace=namespace, name=dataset, field=field, transformations=transformations)
-        for (dataset, _, field), transformations in ((name.rpartition("."), each) for name, each in by_input.items())
+        columns.InputField(namespace=namespace, name=name, field=field, transformations=transformations)
+        for (dataset, _, field), transformations in ((column.rpartition("."), each) for column, each in by_input.items())
+        for namespace, name in [_place(run, dataset)]
     ]
 
 

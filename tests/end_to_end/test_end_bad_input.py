@@ -407,9 +407,11 @@ def test_input_too_thin_for_models_completes_with_a_warning_and_says_why(tmp_pat
     assert all(reason in note for note in notes.values())
     assert all(row.estimate is None for row in run.estimates)
     gold = Lake("lake")
-    assert reason in gold.files("gold/reports")[0].read_text("utf-8")
+    with gold.opened("gold/reports") as [report]:
+        assert reason in report.read_text("utf-8")
     assert reason in (run.bundle / "report.html").read_text("utf-8")
-    assert len(gold.files("gold/figures")) == 4
+    with gold.opened("gold/figures") as figures:
+        assert len(figures) == 4
 
 
 # ------------------------------------------------------------------------------------------- ended from outside

@@ -57,8 +57,8 @@ def rows_of(folder: Path, dataset: str) -> list[dict[str, Any]]:
     """A table's rows as plain values, missing ones None."""
     import duckdb
 
-    with duckdb.connect() as connection:
-        result = connection.execute("FROM read_parquet(?)", [[str(path) for path in Lake(str(folder / "lake")).files(dataset)]])
+    with duckdb.connect() as connection, Lake(str(folder / "lake")).opened(dataset) as files:
+        result = connection.execute("FROM read_parquet(?)", [[str(path) for path in files]])
         names = [column[0] for column in result.description]
         return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 

@@ -1,7 +1,12 @@
-"""A small pipeline in a folder of its own: two sources, one SQL step, one Python step."""
+"""A small pipeline in a folder of its own: two sources, one SQL step, one Python step. And S3 servers for its lake."""
 
+import socket
 import subprocess
 import sys
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +15,8 @@ import pytest
 from pipeline import api
 from pipeline.records import Run
 from tests.engine.engine_support import Go, Start, write_source
+from tests.engine.s3_support import BUCKET, KEY_ID, REGION, SECRET, Proxy, credentials, moto_server, proxied
+from tests.stack.programs import program
 
 APP = """
 import os, pathlib, time
@@ -132,3 +139,76 @@ def start(app: Path) -> Start:
         return subprocess.Popen(command, cwd=app, env=settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     return starter
+
+
+# ---------------------------------------------------------------------------------------------- S3
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[str]:
+    """The address of moto's S3, in this process. It looks at no credentials, and two conditional writes at once may both succeed."""
+    with moto_server() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="session")
+def versitygw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a versitygw that keeps objects as files in a folder."""
+    binary = program("versitygw")
+    folder = tmp_path_factory.mktemp("versitygw")
+    (folder / BUCKET).mkdir()
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+    command = [binary, "--quiet", "--port", f"127.0.0.1:{port}", "--access", KEY_ID, "--secret", SECRET, "--region", REGION, "posix", str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        _until_open(port)
+        yield f"http://127.0.0.1:{port}"
+        server.terminate()
+
+
+def _until_open(port: int) -> None:
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            assert time.monotonic() < deadline, "versitygw does not answer"
+            time.sleep(0.05)
+        else:
+            return
+
+
+@pytest.fixture(params=["moto", pytest.param("versitygw", marks=pytest.mark.slow)])
+def s3_server(request: pytest.FixtureRequest) -> str:
+    """The address of each server in turn."""
+    return str(request.getfixturevalue(request.param))
+
+
+@pytest.fixture
+def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Proxy]:
+    """A proxy before each server in turn, for which the environment has credentials; requests have little patience."""
+    yield from _proxied(s3_server, monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def moto_s3(moto: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Proxy]:
+    """The same before moto only: for what depends on the proxy alone."""
+    yield from _proxied(moto, monkeypatch, tmp_path)
+
+
+def _proxied(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Proxy]:
+    from pipeline.engine import s3_objects
+
+    quick = s3_objects.Patience(small=timedelta(seconds=2), bulk=timedelta(seconds=3), retry=timedelta(seconds=3), retries=3)
+    monkeypatch.setattr(s3_objects, "PATIENCE", quick)
+    with proxied(server) as proxy:
+        for name, value in credentials(proxy.endpoint, PIPELINE_STAGING=str(tmp_path / "staging")).items():
+            monkeypatch.setenv(name, value)
+        yield proxy
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A place in the bucket that no other test has."""
+    return f"lakes/{uuid.uuid4().hex[:12]}"
