@@ -35,11 +35,11 @@ obs.up: setup.run ## Start the stack: Grafana, Prometheus, Alertmanager, Loki, J
 	@$(BIN)/pipeline stack up $(ARGS)
 
 .PHONY: obs.down
-obs.down: setup.run ## Stop it; what it has stored is kept
+obs.down: setup.run ## Stop it, and MLflow with it; what they have stored is kept
 	@$(BIN)/pipeline stack down $(ARGS)
 
 .PHONY: obs.reset
-obs.reset: setup.run ## Stop it and delete what it has stored, after a question (ARGS=--yes: without)
+obs.reset: setup.run ## Stop all and delete what is stored there, after a question (ARGS=--yes: without)
 	@$(BIN)/pipeline stack reset $(ARGS)
 
 .PHONY: obs.status
@@ -61,6 +61,14 @@ lineage.up: setup.run ## Start Marquez alone
 .PHONY: lineage.down
 lineage.down: setup.run ## Stop Marquez alone; what it has stored is kept
 	@$(BIN)/pipeline stack down --part lineage $(ARGS)
+
+.PHONY: mlflow.up
+mlflow.up: setup.run ## Start MLflow, on an S3 and a DynamoDB of its own
+	@$(BIN)/pipeline stack up --part mlflow $(ARGS)
+
+.PHONY: mlflow.down
+mlflow.down: setup.run ## Stop it; its runs and models are kept
+	@$(BIN)/pipeline stack down --part mlflow $(ARGS)
 
 ##@ Change it
 
@@ -135,6 +143,7 @@ requirements: setup.dev ## Pin the requirements again after a change in pyprojec
 	@uv=$$(command -v uv || echo $(BIN)/uv) && \
 	"$$uv" $(PIN) pyproject.toml requirements/build.in --extra aws -o requirements/aws.txt && \
 	"$$uv" $(PIN) pyproject.toml requirements/build.in -c requirements/aws.txt -o requirements/run.txt && \
+	"$$uv" $(PIN) requirements/mlflow.in requirements/build.in -c requirements/aws.txt -o requirements/mlflow.txt && \
 	"$$uv" $(PIN) pyproject.toml requirements/build.in --extra aws --extra notebooks --group dev -c requirements/aws.txt -o requirements/dev.txt && \
 	"$$uv" $(PIN) requirements/bootstrap.in -o requirements/bootstrap.txt
 

@@ -162,6 +162,8 @@ CHECK_UNEXPECTED: Final = Attribute("goldtrace.check.unexpected_count", "int", "
 CHECK_ROWS: Final = Attribute("goldtrace.check.rows", "int", "Rows that were looked at")
 GATE_WARNINGS: Final = Attribute("goldtrace.gate.warnings", "int", "Checks that made the gate YELLOW")
 GATE_ERRORS: Final = Attribute("goldtrace.gate.errors", "int", "Checks that made the gate RED")
+MLFLOW_EXPERIMENT: Final = Attribute("goldtrace.mlflow.experiment_id", "string", "The run's experiment in MLflow, when that took it in time and has a page")
+MLFLOW_RUN: Final = Attribute("goldtrace.mlflow.run_id", "string", "The run's id in MLflow, or the model's own; with the experiment's")
 MODEL_NAME: Final = Attribute("goldtrace.model.name", "string", "The model's name")
 MODEL_TERM: Final = Attribute("goldtrace.model.term", "string", "The coefficient's name")
 MODEL_VALUE: Final = Attribute("goldtrace.model.value", "double", "The coefficient")
@@ -180,7 +182,7 @@ PHASE_NAME: Final = Attribute("goldtrace.phase.name", "string", "A part of a ste
 RUN_STARTED: Final = Event("run.started", (PIPELINE_NAME, RUN_AS_OF), "The run began")
 RUN_FINISHED: Final = Event(
     "run.finished",
-    (RUN_STATE, RUN_GATE, RUN_SECONDS, RUN_ROWS_IN, RUN_ROWS_QUARANTINED, RUN_STEPS, ERROR_TYPE, EXCEPTION_MESSAGE),
+    (RUN_STATE, RUN_GATE, RUN_SECONDS, RUN_ROWS_IN, RUN_ROWS_QUARANTINED, RUN_STEPS, MLFLOW_EXPERIMENT, MLFLOW_RUN, ERROR_TYPE, EXCEPTION_MESSAGE),
     "The run ended",
 )
 STEP_FINISHED: Final = Event(
@@ -201,7 +203,7 @@ CHECK_EVALUATED: Final = Event(
 GATE_DECIDED: Final = Event("gate.decided", (RUN_GATE, GATE_WARNINGS, GATE_ERRORS), "The verdict over all checks")
 MODEL_ESTIMATED: Final = Event(
     "model.estimated",
-    (MODEL_NAME, MODEL_TERM, MODEL_VALUE, MODEL_LOW, MODEL_HIGH, MODEL_P, MODEL_FIT_CONVERGED, MODEL_NOTE),
+    (MODEL_NAME, MODEL_TERM, MODEL_VALUE, MODEL_LOW, MODEL_HIGH, MODEL_P, MODEL_FIT_CONVERGED, MODEL_NOTE, MLFLOW_EXPERIMENT, MLFLOW_RUN),
     "A coefficient was estimated",
 )
 TELEMETRY_FAILED: Final = Event("telemetry.failed", (TELEMETRY_SIGNAL, EXCEPTION_TYPE, EXCEPTION_MESSAGE), "A hook failed; the run goes on")

@@ -399,6 +399,15 @@ class Caller:
     openlineage_parent: tuple[str, str, str] | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentRun:
+    """A run in MLflow, where its page is known: the experiment, the run, and the run of each model by the model's name."""
+
+    experiment_id: str
+    run_id: str
+    models: Mapping[str, str]
+
+
 @dataclass(slots=True, kw_only=True)
 class Run:
     """One execution of a pipeline: filled by the runner while it goes on, whole when a hook's context ends."""
@@ -429,6 +438,7 @@ class Run:
     published: dict[str, DatasetVersion] = field(default_factory=dict)
     phases: list[Phase] = field(default_factory=list)
     success_share_20: float | None = None
+    experiment: ExperimentRun | None = None
     telemetry_seconds: dict[str, float] = field(default_factory=dict)
     telemetry_lost: dict[str, int] = field(default_factory=dict)
 

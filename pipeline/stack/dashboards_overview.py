@@ -166,7 +166,10 @@ def runs(addresses: Addresses) -> Panel:
     """The newest runs; each leads on."""
     words = Words(
         title="Which runs were last?",
-        description="The newest 50 runs in the range, from their own log records. A click on a run leads to its page here, its report, its trace and its job.",
+        description=(
+            "The newest 50 runs in the range, from their own log records. A click on a run leads to its page here, its report, its trace and its job; "
+            "MLflow is where it can be opened in MLflow."
+        ),
         empty="No run ended in this range",
     )
     return tables.of_records(words, records(names.RUN_FINISHED, lines=50), run_columns(addresses, brief=True))
@@ -188,6 +191,7 @@ def run_columns(addresses: Addresses, *, brief: bool = False) -> list[Column]:
         Column(name=of_run(names.RUN_SECONDS), title="Took", unit="s", width=75),
         Column(name=RUN_ID, title="Run", width=110, links=links.run_links(addresses)),
         *(tables.hidden(links.TRACE_ID) if brief else counts),
+        *links.mlflow_columns(addresses),
         Column(name=of_run(names.EXCEPTION_MESSAGE), title="Problem"),
     ]
 

@@ -165,6 +165,7 @@ def estimates(title: str, addresses: Addresses, more: str = "", *, dated: bool =
             for fact, shown in ((names.MODEL_VALUE, "Estimate"), (names.MODEL_LOW, "Low"), (names.MODEL_HIGH, "High"), (names.MODEL_P, "p"))
         ),
         Column(name=of_run(names.MODEL_FIT_CONVERGED), title="Fit", width=110, words=(("true", "converged", GREEN), ("false", "did not converge", RED))),
+        *links.mlflow_columns(addresses),
         Column(name=of_run(names.MODEL_NOTE), title="Note"),
         *(tables.hidden(NAMESPACE, ENVIRONMENT, links.TRACE_ID) if dated else []),
     ]

@@ -12,6 +12,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from pipeline.engine.lake_workplace import base
+from pipeline.lake_address import parse_s3
 from pipeline.settings import Settings
 from pipeline.stack.doctor_look import Box, Containers, Look
 
@@ -48,7 +50,7 @@ def findings(settings: Settings, containers: Containers, looks: Mapping[str, Loo
     engine = Finding(name="engine", health=Health.OK, detail=containers.engine)
     if not containers.engine:
         engine = Finding(name="engine", health=Health.SKIPPED, detail=f"{containers.problem}; containers and volumes are not looked at")
-    stored = [Path(settings.lake), settings.runs]
+    stored = [Path(settings.lake) if parse_s3(settings.lake) is None else base(settings.staging), settings.runs]
     found = [engine, check_versions(looks, containers.boxes, pinned), check_clocks(looks), check_disk(stored), check_runs(settings.runs, containers.boxes)]
     return found + ([check_volumes(containers.volumes)] if containers.boxes else [])
 

@@ -25,6 +25,8 @@ MIN_COMPOSE = (2, 20)
 NO_STACK_NEEDED = "`make run` needs no container engine"
 _UNITS = {"b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
 _TAIL_LINES = 8
+# What an image of our own was made from, as a sum.
+SOURCES_LABEL = "goldtrace.sources"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,14 +39,14 @@ class Published:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """What the compose files say of a service; `build` is the folder of its Dockerfile when its image is our own.
+    """What the compose files say of a service; `build` is the sum over what its image is to be made from, when that is our own.
 
     A task is a service that ends when its work is done.
     """
 
     name: str
     image: str
-    build: Path | None
+    build: str | None
     is_task: bool
     memory_bytes: int
     ports: tuple[Published, ...]
@@ -291,7 +293,7 @@ def _spec(name: str, service: dict[str, Any]) -> Spec:
     return Spec(
         name=name,
         image=service.get("image", ""),
-        build=Path(build["context"]) if build else None,
+        build=build.get("labels", {}).get(SOURCES_LABEL, "") if build else None,
         is_task=service.get("restart") == "no",
         memory_bytes=int(limit),
         ports=tuple(Published(target=int(target), port=int(port)) for target, port in ports if port),

@@ -17,8 +17,8 @@ from typing import Any
 from pipeline.errors import StackError, UsageError
 from pipeline.settings import Settings
 from pipeline.stack import build, preflight
-from pipeline.stack.engine import Container, Engine, Spec, connect, failure
-from pipeline.stack.services import BY_NAME, COMPOSE_FILES, PARTS, SERVICES, title
+from pipeline.stack.engine import SOURCES_LABEL, Container, Engine, Spec, connect, failure
+from pipeline.stack.services import BY_NAME, COMPOSE_FILES, PARTS, SERVICES, started_by, title
 
 Say = Callable[[str], None]
 COMPOSE = Path("compose")
@@ -27,9 +27,13 @@ _STRIKES = 4
 _DOWN_STATES = frozenset({"exited", "dead", "restarting"})
 _POLL_SECONDS = 0.5
 _LOG_LINES = 12
-# Our own image says by this label what it was built from, so that it is built again when that changed, and only then.
-SOURCES_LABEL = "goldtrace.sources"
-_REPORTS = COMPOSE / "reports"
+# MLflow's server is 300 MB to fetch.
+_BUILD_SECONDS = 1800
+# What our own images are made from, by the variable that their label takes: they are built again when that changed, and only then.
+SOURCES: Mapping[str, tuple[str, ...]] = {
+    "REPORTS_SOURCES": ("compose/reports",),
+    "MLFLOW_SOURCES": (".dockerignore", "compose/mlflow", "compose/reports", "pipeline", "pyproject.toml", "requirements/build.in", "requirements/mlflow.txt"),
+}
 # What a server reads only when it starts. Compose knows when a service's own lines changed and not when a mounted file did: as a
 # label, the sum over these files tells it. Grafana finds new dashboards by itself.
 _CONFIGURATION: Mapping[str, tuple[str, ...]] = {
@@ -102,7 +106,7 @@ def open_engine(settings: Settings, folder: Path | None = None) -> Engine:
     rebuilt = _rebuilt(root, settings)
     variables = {
         "PIPELINE_RUNS": str((root / settings.runs).resolve()),
-        "REPORTS_SOURCES": sources_of(root / _REPORTS),
+        **{variable: sources_of(*(root / name for name in names)) for variable, names in SOURCES.items()},
         **_config_sums(root, rebuilt.get("RULES")),
         **rebuilt,
     }
@@ -304,7 +308,7 @@ class _Waiting:
     def _broken(self, name: str, problem: str) -> StackError:
         lines = [f"  {line}" for line in self.engine.compose("logs", "--no-color", "--no-log-prefix", "--tail", str(_LOG_LINES), name).splitlines()]
         said = [f"the last that {title(name)} said:", *lines] if lines else [f"{title(name)} said nothing"]
-        hint = f"make obs.logs ARGS={name} has all of it; once mended, make obs.up goes on from here, and make obs.down stops what runs"
+        hint = f"make obs.logs ARGS={name} has all of it; once mended, {started_by(name)} goes on from here, and make obs.down stops what runs"
         return StackError("\n".join([problem, *said]), hint=hint, service=name)
 
 
@@ -314,11 +318,10 @@ def _prepare_images(engine: Engine, specs: Sequence[Spec], images: Mapping[str, 
     for number, image in enumerate(missing, 1):
         say(f"fetching {image} ({number} of {len(missing)})")
         engine.pull(image)
-    ours = {spec.image: (spec.name, spec.build) for spec in specs if spec.build is not None}
-    for image, (name, folder) in ours.items():
-        if images.get(image) != sources_of(folder):
-            say(f"building {image}")
-            engine.compose("build", "--quiet", name, timeout=900)
+    for spec in specs:
+        if spec.build is not None and images.get(spec.image) != spec.build:
+            say(f"building {spec.image}")
+            engine.compose("build", "--quiet", spec.name, timeout=_BUILD_SECONDS)
 
 
 def sources_of(*places: Path) -> str:

@@ -1,7 +1,7 @@
 """Addresses that dashboards lead to, with Grafana's variables in the places of what is known only when someone clicks.
 
 Each part of an address is percent-encoded by Grafana (`:percentencode`). The forms are those that the pages of Jaeger 2.13,
-Marquez 0.51 and the report server take; a run has no page in Marquez, so its job stands for it.
+Marquez 0.51, MLflow 3.17 and the report server take; a run has no page in Marquez, so its job stands for it.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from typing import Final
 from urllib.parse import quote
 
 from pipeline import names
+from pipeline.lake_address import S3Address, parse_s3
 from pipeline.settings import Settings
-from pipeline.stack import spelling
+from pipeline.stack import spelling, tables
 from pipeline.stack.panels import Link
 from pipeline.stack.queries import RUN_ID
 from pipeline.stack.spelling import ENVIRONMENT, NAMESPACE
+from pipeline.stack.tables import Column
 
 TRACE_ID: Final = "trace_id"
 SPAN_ID: Final = "span_id"
@@ -40,15 +42,24 @@ class Addresses:
     trace: str
     lineage: str
     alertmanager: str
+    mlflow: str
     namespace: str
     lake: str | None
+    bucket: S3Address | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> Addresses:
         """Those in force."""
-        urls = (settings.report_url, settings.trace_url, settings.lineage_url, settings.alertmanager_url)
-        report, trace, lineage, alertmanager = (url.rstrip("/") for url in urls)
-        return cls(report=report, trace=trace, lineage=lineage, alertmanager=alertmanager, namespace=settings.openlineage_namespace, lake=settings.lake_name)
+        return cls(
+            report=settings.report_url.rstrip("/"),
+            trace=settings.trace_url.rstrip("/"),
+            lineage=settings.lineage_url.rstrip("/"),
+            alertmanager=settings.alertmanager_url.rstrip("/"),
+            mlflow=settings.mlflow_url.rstrip("/"),
+            namespace=settings.openlineage_namespace,
+            lake=settings.lake_name,
+            bucket=parse_s3(settings.lake),
+        )
 
     def report_of(self, run: str) -> Link:
         """A run's report."""
@@ -66,7 +77,13 @@ class Addresses:
     def dataset_of(self, pipeline: str, dataset: str) -> Link:
         """A dataset's page in Marquez: lineage up and down from it."""
         namespace = "file%3A%2F%2F" + (quote(self.lake, safe="") if self.lake else pipeline)
+        if self.bucket:
+            namespace, dataset = quote(f"s3://{self.bucket.bucket}", safe=""), quote(self.bucket.key(""), safe="") + dataset
         return Link(title="Dataset in Marquez", url=f"{self.lineage}/lineage/dataset/{namespace}/{dataset}?tableLevelNode=dataset%3A{namespace}%3A{dataset}")
+
+    def mlflow_run(self, experiment: str, run: str) -> Link:
+        """The page of a run in MLflow, or of a model's."""
+        return Link(title="Run in MLflow", url=f"{self.mlflow}/#/experiments/{experiment}/runs/{run}")
 
     def alerts(self) -> Link:
         """What is firing, with silences."""
@@ -92,6 +109,13 @@ def run_links(addresses: Addresses) -> tuple[Link, ...]:
         addresses.trace_of(field(TRACE_ID)),
         addresses.job_of(field(NAMESPACE)),
     )
+
+
+def mlflow_columns(addresses: Addresses) -> list[Column]:
+    """A column that leads to a row's run in MLflow. It is empty where the record doesn't say that there is a page of it."""
+    experiment, run = (spelling.label(attribute.name) for attribute in (names.MLFLOW_EXPERIMENT, names.MLFLOW_RUN))
+    link = addresses.mlflow_run(field(experiment), field(run))
+    return [Column(name=run, title="MLflow", width=75, shown_as="open", links=(link,)), *tables.hidden(experiment)]
 
 
 def dataset_link(addresses: Addresses, name: str = spelling.label(names.DATASET.name)) -> Link:

@@ -12,7 +12,7 @@ from pipeline.errors import StackError
 from pipeline.settings import Settings
 from pipeline.stack import ports
 from pipeline.stack.engine import NO_STACK_NEEDED, Container, Engine, Host, Spec
-from pipeline.stack.services import port_variable, title
+from pipeline.stack.services import port_variable, started_by, title
 
 # What the servers write before anything is deleted; images that are not here yet come on top.
 _FREE_BYTES = 2 * 1024**3
@@ -72,11 +72,13 @@ def check_ports(specs: Sequence[Spec], own: set[int], holders: dict[int, str]) -
             other = wanted.setdefault(port.port, spec.name)
             if other != spec.name:
                 problem = f"port {port.port} is wanted by {title(other)} and by {title(spec.name)}"
-                yield Finding(problem=problem, mend=_move(variable, port.port, numbers, stop=""))
+                yield Finding(problem=problem, mend=_move(spec.name, variable, port.port, numbers, stop=""))
             elif port.port not in own and ports.is_taken(port.port):
                 who = f"the container {holders[port.port]}" if port.port in holders else ports.process_on(port.port)
                 holder = who or f"a process of another user (sudo lsof -nP -iTCP:{port.port} -sTCP:LISTEN names it)"
-                yield Finding(problem=f"port {port.port}, wanted by {title(spec.name)}, is held by {holder}", mend=_move(variable, port.port, numbers))
+                yield Finding(
+                    problem=f"port {port.port}, wanted by {title(spec.name)}, is held by {holder}", mend=_move(spec.name, variable, port.port, numbers)
+                )
 
 
 def check_settings(specs: Sequence[Spec], settings: Settings) -> Iterator[Finding]:
@@ -146,8 +148,8 @@ def _tree(folder: Path) -> Iterator[Path]:
     return (path for path in sorted([folder, *folder.rglob("*")]) if path.exists() and SECRETS not in path.as_posix())
 
 
-def _move(variable: str | None, port: int, wanted: set[int], stop: str = "stop it, or ") -> str:
+def _move(service: str, variable: str | None, port: int, wanted: set[int], stop: str = "stop it, or ") -> str:
     """What mends a port that can't be had; the free one that it names is noted down in `wanted`, so that nobody else is offered it."""
     free = ports.free_near(port, wanted)
     wanted.update({free} if free is not None else ())
-    return "stop it" if variable is None or free is None else f"{stop}move ours: {variable}={free} make obs.up (or that line in .env)"
+    return "stop it" if variable is None or free is None else f"{stop}move ours: {variable}={free} {started_by(service)} (or that line in .env)"

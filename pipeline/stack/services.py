@@ -6,10 +6,10 @@ What compose starts stands in `compose/*.yaml`; this is what those files can't s
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# A part of the stack, and the compose files whose services it is.
-PARTS: Mapping[str, tuple[str, ...]] = {"obs": ("obs.yaml", "lineage.yaml"), "lineage": ("lineage.yaml",)}
 # One engine project, so that all parts share a network: compose is always told of all files.
-COMPOSE_FILES = ("obs.yaml", "lineage.yaml")
+COMPOSE_FILES = ("obs.yaml", "lineage.yaml", "mlflow.yaml")
+# A part of the stack, and the compose files whose services it is.
+PARTS: Mapping[str, tuple[str, ...]] = {"obs": ("obs.yaml", "lineage.yaml"), "lineage": ("lineage.yaml",), "mlflow": ("mlflow.yaml",), "all": COMPOSE_FILES}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +30,7 @@ class Service:
         use: what a person opens it for; nothing for one that is not opened.
         ports: the first is the one that is probed and shown.
         ready_path: what answers 200 once the service does its work; None for one that is not asked over HTTP.
+        started_by: the target of the Makefile that starts it.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Service:
     use: str = ""
     ports: tuple[Port, ...] = ()
     ready_path: str | None = None
+    started_by: str = "obs.up"
 
 
 SERVICES = (
@@ -60,6 +62,18 @@ SERVICES = (
     # The admin port with /healthcheck stays inside; this one asks the database too.
     Service(name="marquez", title="Marquez API", ports=(Port(variable="MARQUEZ_PORT", target=5000),), ready_path="/api/v1/namespaces?limit=1"),
     Service(name="postgres", title="Postgres"),
+    # /health says OK whatever the store does; this asks it.
+    Service(
+        name="mlflow",
+        title="MLflow",
+        use="experiments and models",
+        ports=(Port(variable="MLFLOW_PORT", target=5000),),
+        ready_path="/api/2.0/mlflow/experiments/search?max_results=1",
+        started_by="mlflow.up",
+    ),
+    Service(name="s3", title="S3", ports=(Port(variable="S3_PORT", target=7070),), ready_path="/health", started_by="mlflow.up"),
+    # It has no path that answers 200: its own health check asks it in its own language.
+    Service(name="dynamodb", title="DynamoDB", ports=(Port(variable="DYNAMODB_PORT", target=8000),), started_by="mlflow.up"),
 )
 BY_NAME = {service.name: service for service in SERVICES}
 
@@ -67,6 +81,11 @@ BY_NAME = {service.name: service for service in SERVICES}
 def title(name: str) -> str:
     """A service's name in messages."""
     return BY_NAME[name].title if name in BY_NAME else name
+
+
+def started_by(name: str) -> str:
+    """The command that starts a service."""
+    return f"make {BY_NAME[name].started_by if name in BY_NAME else 'obs.up'}"
 
 
 def port_variable(service: str, target: int) -> str | None:

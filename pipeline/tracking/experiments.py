@@ -6,16 +6,18 @@ What became of it stands in the bundle's `delivery.json` under `experiments`. ML
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import SplitResult, urlsplit
 
 from pipeline import delivery_file
 from pipeline.errors import BackendError, LakeError
-from pipeline.records import Run, State, StepRun
+from pipeline.records import ExperimentRun, Run, State, StepRun
 from pipeline.settings import TELEMETRY_SHARE, Settings, Switch, mask
 from pipeline.tracking.process import REMOTE_SECONDS, Target, Worker, target
 from pipeline.tracking.record import RunRecord, lost_record, run_record
@@ -27,8 +29,9 @@ from pipeline.tracking.worker import Answer, Refusal
 MOST_SECONDS = 30.0
 # How many runs that wait a run takes along: it may not take long, and the first of all is its own.
 TAKEN_ALONG = 2
-# How long somebody waits who asks for nothing else.
+# How long somebody waits who asks for nothing else, and how much longer for each run.
 PATIENT_SECONDS = 120.0
+PATIENT_SECONDS_A_RUN = 10.0
 
 
 class LostRuns:
@@ -42,6 +45,8 @@ class LostRuns:
         self._settings = settings
         self._lake = Path(settings.lake).absolute()
         self._records: list[tuple[Path, RunRecord]] = []
+        # How many `deliver` has brought in.
+        self.entered = 0
 
     def close(self, bundle: Path, ended_ns: int, message: str) -> None:
         """Note a lost run: its bundle, its last sign of life in nanoseconds since the epoch, and what to say of it."""
@@ -63,7 +68,9 @@ class LostRuns:
         """
         if records := self.take(waiting=None):
             with Worker(target(self._settings)) as worker:
-                _deliver(worker, records, self._lake, seconds=PATIENT_SECONDS)
+                answer = worker.ask([record for _, record in records], PATIENT_SECONDS + PATIENT_SECONDS_A_RUN * len(records))
+            self.entered += len(answer["delivered"])
+            _note(worker.target, records, answer, self._lake)
 
 
 class ExperimentsHook:
@@ -99,7 +106,9 @@ class ExperimentsHook:
                 # A run that is still going on was torn down in a way that nobody foresaw; there is nothing true to say of it yet.
                 if run.state is not State.RUNNING:
                     records = [(run.bundle, run_record(run, self._settings, self._lake_root)), *self._lost.take()]
-                    _deliver(worker, records, self._lake_root, seconds=_allowance(run, worker.target, time.monotonic() - started))
+                    answer = worker.ask([record for _, record in records], _allowance(run, worker.target, time.monotonic() - started))
+                    run.experiment = _place_of(answer, self._settings)
+                    _note(worker.target, records, answer, self._lake_root)
 
     @contextmanager
     def step(self, run: Run, step: StepRun) -> Iterator[None]:  # noqa: ARG002 - the seam hands over both
@@ -112,17 +121,37 @@ def _allowance(run: Run, store: Target, took: float) -> float:
     return min(store.seconds, REMOTE_SECONDS) if run.state is State.ABORTED else store.seconds + min(TELEMETRY_SHARE * took, MOST_SECONDS)
 
 
-def _deliver(worker: Worker, records: list[tuple[Path, RunRecord]], lake: Path, *, seconds: float) -> None:
-    answer = worker.ask([record for _, record in records], seconds)
+def _place_of(answer: Answer, settings: Settings) -> ExperimentRun | None:
+    """Where the first of the records is on MLflow's pages; None when it was not delivered, or nobody knows of a page."""
+    if not answer["delivered"] or not _has_page(settings):
+        return None
+    delivered = answer["delivered"][0]
+    return ExperimentRun(experiment_id=delivered["experiment_id"], run_id=delivered["parent_run_id"], models=delivered["runs"])
+
+
+def _has_page(settings: Settings) -> bool:
+    """Whether `mlflow_url`, where links lead, shows what is in the store: it is the store's own address, or somebody named it."""
+    store, page = urlsplit(settings.mlflow_tracking_uri or ""), urlsplit(settings.mlflow_url)
+    if store.scheme.partition("+")[0] in ("", "file", "sqlite"):
+        return False
+    return _machine(store) == _machine(page) or settings.mlflow_url != f"http://127.0.0.1:{settings.mlflow_port}"
+
+
+def _machine(address: SplitResult) -> str:
+    """Host and port, this machine's names being one."""
+    return re.sub(r"^(localhost|\[::1\])(?=:|$)", "127.0.0.1", address.netloc.rpartition("@")[2])
+
+
+def _note(target: Target, records: list[tuple[Path, RunRecord]], answer: Answer, lake: Path) -> None:
     for place, (bundle, record) in enumerate(records):
-        entry = _entry(worker.target, answer, place)
+        entry = _entry(target, answer, place)
         _write_delivery(bundle, entry)
         if entry["state"] == "pending":
             keep(bundle, record, lake)
         else:
             forget(bundle)
     if answer["refusal"]:
-        raise _error(worker.target, answer["refusal"])
+        raise _error(target, answer["refusal"])
 
 
 def _entry(target: Target, answer: Answer, place: int) -> dict[str, Any]:
@@ -130,7 +159,8 @@ def _entry(target: Target, answer: Answer, place: int) -> dict[str, Any]:
     entry: dict[str, Any] = {"target": target.masked, "at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")}
     if place < len(answer["delivered"]):
         delivered = answer["delivered"][place]
-        return {"state": "delivered", **entry, "parent_run_id": delivered["parent_run_id"], "runs": delivered["runs"]}
+        ids = {"experiment_id": delivered["experiment_id"], "parent_run_id": delivered["parent_run_id"], "runs": delivered["runs"]}
+        return {"state": "delivered", **entry, **ids}
     refusal = answer["refusal"]
     was_tried = place == len(answer["delivered"])
     return {"state": "failed" if was_tried and refusal and not refusal["retry_is_safe"] else "pending", **entry, "detail": _detail(refusal) if refusal else ""}

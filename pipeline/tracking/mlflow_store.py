@@ -13,14 +13,16 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from pipeline.tracking import linear_model
-from pipeline.tracking.record import Coefficients, ModelRecord, RunRecord, Tag
+from pipeline.tracking.record import Coefficients, ModelRecord, RunRecord, Tag, described
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Run
@@ -30,14 +32,15 @@ ARTIFACTS = "mlartifacts"
 LOADER = "goldtrace_linear_model"
 # Without it, MLflow's page guesses that the experiment is about language models.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-_METRICS_A_BATCH = 1000
+_VALUES_A_BATCH = 1000
 _BUSY_SECONDS = 1.0
 
 
 class Delivered(TypedDict):
-    """What a run is in MLflow: the id of its parent run, and of the run of each model."""
+    """What a run is in MLflow: the ids of its experiment, of its parent run, and of the run of each model."""
 
     run_id: str
+    experiment_id: str
     parent_run_id: str
     runs: dict[str, str]
 
@@ -73,7 +76,7 @@ class ExperimentStore:
         if whole.data.tags[Tag.DELIVERED] != record["state"]:
             self._close(whole.info.run_id, record)
         models = {run.data.tags[Tag.MODEL]: run.info.run_id for run in found if Tag.MODEL in run.data.tags}
-        return {"run_id": record["run_id"], "parent_run_id": whole.info.run_id, "runs": models}
+        return {"run_id": record["run_id"], "experiment_id": experiment, "parent_run_id": whole.info.run_id, "runs": models}
 
     # ---------------------------------------------------------------------------------------------- finding
 
@@ -108,9 +111,9 @@ class ExperimentStore:
         for figure in record["figures"]:
             self._client.log_artifact(parent, figure, "figures")
         place = _Place(experiment=experiment, parent=parent, record=record)
-        models = {model["name"]: self._log_model(place, model) for model in record["models"]}
+        models = self._log_models(place)
         self._client.set_tag(parent, Tag.DELIVERED.value, record["state"])
-        return {"run_id": record["run_id"], "parent_run_id": parent, "runs": models}
+        return {"run_id": record["run_id"], "experiment_id": experiment, "parent_run_id": parent, "runs": models}
 
     def _create(self, experiment: str, record: RunRecord, name: str, tags: dict[str, str]) -> str:
         run = self._client.create_run(experiment, start_time=record["started_ms"], tags=tags, run_name=name)
@@ -125,19 +128,27 @@ class ExperimentStore:
     def _log_values(self, run_id: str, params: dict[str, str], metrics: dict[str, float], at_ms: int, model_id: str | None = None) -> None:
         from mlflow.entities import Metric, Param
 
-        self._client.log_batch(run_id, params=[Param(key, value) for key, value in params.items()])
         points = [Metric(key, value, at_ms, 0, model_id=model_id) for key, value in metrics.items()]
-        for start in range(0, len(points), _METRICS_A_BATCH):
-            self._client.log_batch(run_id, metrics=points[start : start + _METRICS_A_BATCH])
+        # The batch's limit is on all that is in it.
+        first = _VALUES_A_BATCH - len(params)
+        self._client.log_batch(run_id, metrics=points[:first], params=[Param(key, value) for key, value in params.items()])
+        for start in range(first, len(points), _VALUES_A_BATCH):
+            self._client.log_batch(run_id, metrics=points[start : start + _VALUES_A_BATCH])
 
     # ---------------------------------------------------------------------------------------------- models
+
+    def _log_models(self, place: _Place) -> dict[str, str]:
+        """Log all models and return their runs by name. A server is asked for them side by side, as the time that a run waits for it is short."""
+        models = place.record["models"]
+        with ThreadPoolExecutor(max_workers=1 if self._database else max(len(models), 1)) as threads:
+            return dict(zip([model["name"] for model in models], threads.map(partial(self._log_model, place), models), strict=True))
 
     def _log_model(self, place: _Place, model: ModelRecord) -> str:
         record = place.record
         tags = {
             **record["tags"],
             "mlflow.parentRunId": place.parent,
-            "mlflow.note.content": model["description"],
+            "mlflow.note.content": described(record["tags"], model["description"]),
             Tag.MODEL.value: model["name"],
         }
         run_id = self._create(place.experiment, {**record, "status": "FINISHED" if model["is_fitted"] else "FAILED"}, model["name"], tags)

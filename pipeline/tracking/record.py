@@ -15,6 +15,7 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
+from urllib.parse import urlencode
 
 from pipeline.records import Code, Estimate, ModelCard, Run, State
 from pipeline.settings import mask
@@ -44,8 +45,14 @@ class Tag(StrEnum):
     DIRTY = "goldtrace.code_dirty"
     REPORT = "goldtrace.report"
     TRACE = "goldtrace.trace"
+    LINEAGE = "goldtrace.lineage"
+    DASHBOARD = "goldtrace.dashboard"
     MODEL = "goldtrace.model"
     DELIVERED = "goldtrace.delivered"
+
+
+# Where a run is in other tools, and what it is called in a link.
+_PAGES = {Tag.REPORT: "report", Tag.DASHBOARD: "dashboard in Grafana", Tag.TRACE: "trace in Jaeger", Tag.LINEAGE: "lineage in Marquez"}
 
 
 class Coefficients(TypedDict):
@@ -109,6 +116,7 @@ def run_record(run: Run, settings: Settings, lake_root: Path) -> RunRecord:
 def lost_record(manifest: Mapping[str, Any], ended_ns: int, message: str, settings: Settings) -> RunRecord:
     """What is logged about a run whose process is gone, from its manifest: that it was, and that it was killed."""
     name = manifest["pipeline"]["name"]
+    identity = _identity_tags(manifest["run_id"], name, manifest["environment"], settings)
     return {
         "run_id": manifest["run_id"],
         "experiment": name,
@@ -118,13 +126,13 @@ def lost_record(manifest: Mapping[str, Any], ended_ns: int, message: str, settin
         "started_ms": int(datetime.fromisoformat(manifest["started_at"]).timestamp() * 1000),
         "ended_ms": ended_ns // 1_000_000,
         "tags": {
-            **_identity_tags(manifest["run_id"], settings),
+            **identity,
             **_code_tags(Code(**manifest["code"])),
             Tag.STATE: State.LOST.value,
             Tag.GATE: NO_GATE,
             Tag.ENVIRONMENT: manifest["environment"],
             "mlflow.source.name": name,
-            "mlflow.note.content": _links(manifest["run_id"], settings) + message,
+            "mlflow.note.content": described(identity, message),
         },
         "params": {},
         "metrics": {},
@@ -165,42 +173,39 @@ def _by_model(estimates: Iterable[Estimate]) -> list[tuple[str, list[Estimate]]]
 
 
 def _run_tags(run: Run, settings: Settings) -> dict[str, str]:
+    identity = _identity_tags(str(run.id), run.pipeline.name, run.environment, settings)
     return {
-        **_identity_tags(str(run.id), settings),
+        **identity,
         **_code_tags(run.code),
         Tag.STATE: run.state.value,
         Tag.GATE: run.gate.value if run.gate else NO_GATE,
         Tag.ENVIRONMENT: run.environment,
         "mlflow.source.name": run.pipeline.name,
-        "mlflow.note.content": _links(str(run.id), settings) + run.pipeline.description,
+        "mlflow.note.content": described(identity, run.pipeline.description),
     }
 
 
-def _identity_tags(run_id: str, settings: Settings) -> dict[str, str]:
+def _identity_tags(run_id: str, pipeline: str, environment: str, settings: Settings) -> dict[str, str]:
+    """Which run it is, and where its other pages are."""
+    trace_id, namespace = run_id.replace("-", ""), settings.openlineage_namespace
+    report, trace, lineage, grafana = (mask(url).rstrip("/") for url in (settings.report_url, settings.trace_url, settings.lineage_url, settings.grafana_url))
+    chosen = urlencode({"var-run": run_id, "var-pipeline": pipeline, "var-environment": environment})
     return {
         Tag.RUN_ID: run_id,
-        Tag.TRACE_ID: _trace_id(run_id),
-        Tag.REPORT: _report(run_id, settings),
-        Tag.TRACE: _trace(run_id, settings),
+        Tag.TRACE_ID: trace_id,
+        Tag.REPORT: f"{report}/{run_id}/report.html",
+        Tag.TRACE: f"{trace}/trace/{trace_id}",
+        # A run has no page in Marquez; its job has.
+        Tag.LINEAGE: f"{lineage}/lineage/job/{namespace}/{pipeline}?tableLevelNode=job%3A{namespace}%3A{pipeline}",
+        Tag.DASHBOARD: f"{grafana}/d/goldtrace-run?{chosen}",
         "mlflow.source.type": "JOB",
     }
 
 
-def _links(run_id: str, settings: Settings) -> str:
-    """The same addresses for MLflow's page, which shows tags cut off and not as links."""
-    return f"[report]({_report(run_id, settings)}) · [trace]({_trace(run_id, settings)})\n\n"
-
-
-def _report(run_id: str, settings: Settings) -> str:
-    return f"{mask(settings.report_url).rstrip('/')}/{run_id}/report.html"
-
-
-def _trace(run_id: str, settings: Settings) -> str:
-    return f"{mask(settings.trace_url).rstrip('/')}/trace/{_trace_id(run_id)}"
-
-
-def _trace_id(run_id: str) -> str:
-    return run_id.replace("-", "")
+def described(tags: Mapping[str, str], text: str) -> str:
+    """A description for MLflow's page, in Markdown: the run's id and addresses, as that page shows tags cut off and not as links, and the text."""
+    links = " · ".join(f"[{words}]({tags[tag]})" for tag, words in _PAGES.items() if tag in tags)
+    return f"Run `{tags[Tag.RUN_ID]}`, trace `{tags[Tag.TRACE_ID]}`\n\n{links}\n\n{text}"
 
 
 def _code_tags(code: Code) -> dict[str, str]:

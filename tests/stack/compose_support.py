@@ -9,7 +9,7 @@ import yaml
 from dotenv import dotenv_values
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = ("obs.yaml", "lineage.yaml")
+FILES = ("obs.yaml", "lineage.yaml", "mlflow.yaml")
 # A variable with what stands in its place: `${NAME}`, `${NAME:-default}` (the default may hold one more), `${NAME:+word}`.
 _VARIABLE = re.compile(r"\$\{(\w+)(?::([-+])((?:[^${}]|\$\{[^{}]*\})*))?\}")
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 HOME = Path(os.environ["FAKE_DOCKER"])
 STATE = HOME / "state.json"
-LINEAGE = {"postgres", "marquez"}
+# Which services stand in which file.
+PARTS = {"compose/lineage.yaml": {"postgres", "marquez"}, "compose/mlflow.yaml": {"mlflow", "dynamodb"}}
 
 
 def main(words: list[str]) -> int:
@@ -44,10 +45,15 @@ def bare_words(words: list[str]) -> list[str]:
 
 
 def config(state: dict, words: list[str], rest: list[str]) -> None:
-    services = state["config"]["services"]
     files = [words[index + 1] for index, word in enumerate(words) if word == "-f"]
-    if files == ["compose/lineage.yaml"]:
-        services = {name: service for name, service in services.items() if name in LINEAGE}
+    elsewhere = set().union(*(names for file, names in PARTS.items() if file not in files))
+    here = set().union(*(names for file, names in PARTS.items() if file in files))
+    services = {
+        name: service for name, service in state["config"]["services"].items() if (name not in elsewhere if "compose/obs.yaml" in files else name in here)
+    }
+    for service in services.values():
+        if "build" in service:
+            service["build"]["labels"] = {"goldtrace.sources": os.environ[service["build"]["sum"]]}
     print(json.dumps({**state["config"], "services": services}))
 
 
@@ -81,7 +87,8 @@ def remove(state: dict, words: list[str], rest: list[str]) -> None:
 
 
 def build(state: dict, words: list[str], rest: list[str]) -> None:
-    state["images"][state["config"]["services"][rest[-1]]["image"]] = os.environ["REPORTS_SOURCES"]
+    service = state["config"]["services"][rest[-1]]
+    state["images"][service["image"]] = os.environ[service["build"]["sum"]]
 
 
 def inspect_images(state: dict, words: list[str], rest: list[str]) -> None:

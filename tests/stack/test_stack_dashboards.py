@@ -65,13 +65,17 @@ def test_building_writes_only_what_differs(tmp_path: Path) -> None:
 
 
 def test_the_settings_addresses_stand_in_the_links() -> None:
-    settings = Settings.model_validate({"report_url": "https://reports.example/", "lineage_url": "https://lineage.example", "lake_name": "pantry"})
+    settings = Settings.model_validate(
+        {"report_url": "https://reports.example/", "lineage_url": "https://lineage.example", "lake_name": "pantry", "mlflow_url": "https://mlflow.example/"}
+    )
 
     run = build.files(settings)["grafana/dashboards/run.json"]
 
     assert "https://reports.example/${run}/report.html" in run
     assert "https://lineage.example/lineage/dataset/file%3A%2F%2Fpantry/" in run
+    assert "https://mlflow.example/#/experiments/" in run
     assert "127.0.0.1:8088" not in run
+    assert "127.0.0.1:5081" not in run
     assert "127.0.0.1:3001" not in run
 
 
@@ -287,6 +291,7 @@ def test_links_lead_to_places_that_exist(dashboard: dict[str, Any]) -> None:
         r"http://127\.0\.0\.1:8088/[^/?]+/report\.html",
         r"http://127\.0\.0\.1:3001/lineage/(job|dataset)/[^/?]+/[^/?]+\?tableLevelNode=(job|dataset)%3A[^&]+",
         r"http://127\.0\.0\.1:9093/#/alerts",
+        r"http://127\.0\.0\.1:5081/#/experiments/[^/?]+/runs/[^/?]+",
         r"/d/goldtrace-(overview|run|quality|slo|models|stack)\?.+",
     ]
     for url in _urls(dashboard):
@@ -313,6 +318,25 @@ def test_a_row_about_a_run_leads_to_dashboard_report_trace_and_job() -> None:
 
     assert {url.port for url in found} >= {None, 8088, 16686, 3001}
     assert all("goldtrace_run_id" in url.query for url in found if url.path == "/d/goldtrace-run")
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("overview", "Which runs were last?"),
+        ("run", "Which run?"),
+        ("run", "What did the models estimate?"),
+        ("models", "What did this model say, newest run first?"),
+    ],
+)
+def test_a_run_and_a_model_lead_to_their_runs_in_mlflow_by_a_column_that_only_runs_with_a_page_fill(name: str, title: str) -> None:
+    table = next(panel for panel in panels(load(name)) if panel["title"] == title)
+    experiment, run = (_spelled(attribute) for attribute in (names.MLFLOW_EXPERIMENT, names.MLFLOW_RUN))
+    page = f"http://127.0.0.1:5081/#/experiments/${{__data.fields.{experiment}:percentencode}}/runs/${{__data.fields.{run}:percentencode}}"
+    (column,) = [each for each in table["fieldConfig"]["overrides"] if page in _urls(each)]
+    organized = next(each["options"] for each in table["transformations"] if each["id"] == "organize")
+    assert organized["renameByName"][run] == column["matcher"]["options"] == "MLflow"
+    assert organized["includeByName"][experiment]
 
 
 def test_the_trace_of_a_run_is_its_id_without_hyphens() -> None:

@@ -23,7 +23,9 @@ from pipeline.errors import StackError, UsageError
 from pipeline.settings import Settings, load
 from pipeline.stack import build, lifecycle, ports, preflight
 from pipeline.stack.engine import Host, Published, Spec
-from pipeline.stack.services import PARTS, SERVICES
+from pipeline.stack.services import COMPOSE_FILES, SERVICES
+
+WITH_ALL_FILES = [word for name in ("obs", "lineage", "mlflow") for word in ("-f", f"compose/{name}.yaml")]
 
 
 def free_port() -> int:
@@ -57,16 +59,20 @@ def serving(port: int, answers: dict[str, bytes]) -> Iterator[None]:
             thread.join()
 
 
+def sum_of(checkout: Path, variable: str) -> str:
+    return lifecycle.sources_of(*(checkout / name for name in lifecycle.SOURCES[variable]))
+
+
 class Docker:
     """The engine that the fake on PATH is, and the checkout that it works for."""
 
     def __init__(self, home: Path, checkout: Path) -> None:
         self.home, self.checkout = home, checkout
-        self.ports = {"grafana": free_port(), "marquez": free_port()}
+        self.ports = {name: free_port() for name in ("grafana", "marquez", "mlflow", "dynamodb")}
         self.state: dict[str, Any] = {
             "config": {"services": self._services(), "volumes": {"grafana-data": {"name": "goldtrace_grafana-data"}}},
             "containers": {},
-            "images": {"grafana:1": "", "marquez:1": "", "postgres:1": "", "ours:1": lifecycle.sources_of(checkout / "compose/reports")},
+            "images": {"grafana:1": "", "marquez:1": "", "postgres:1": "", "dynamodb:1": "", "ours:1": sum_of(checkout, "REPORTS_SOURCES")},
             "volumes": [],
             "info": {"MemTotal": 8 * 1024**3, "DockerRootDir": str(home)},
             "compose": "5.1.0",
@@ -87,7 +93,9 @@ class Docker:
             "grafana": service("grafana:1", **port("grafana", 3000)),
             "postgres": service("postgres:1"),
             "marquez": service("marquez:1", **port("marquez", 5000)),
-            "volumes": service("ours:1", build={"context": str(self.checkout / "compose/reports")}) | {"restart": "no"},
+            "volumes": service("ours:1", build={"sum": "REPORTS_SOURCES"}) | {"restart": "no"},
+            "dynamodb": service("dynamodb:1", **port("dynamodb", 8000)),
+            "mlflow": service("mlflow:1", build={"sum": "MLFLOW_SOURCES"}, **port("mlflow", 5000)),
         }
 
     def save(self) -> None:
@@ -114,7 +122,7 @@ def docker(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Docke
     bin_folder, home, checkout = tmp_path / "bin", tmp_path / "docker", tmp_path / "checkout"
     for folder in (bin_folder, home, checkout / "compose/reports"):
         folder.mkdir(parents=True)
-    for name in ("obs.yaml", "lineage.yaml", ".env", "reports/Dockerfile"):
+    for name in ("obs.yaml", "lineage.yaml", "mlflow.yaml", ".env", "reports/Dockerfile"):
         (checkout / "compose" / name).touch()
     program = bin_folder / "docker"
     program.write_text(f"#!{sys.executable} -IS\n" + (root / "tests/stack/fake_docker.py").read_text())
@@ -126,15 +134,20 @@ def docker(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Docke
     fake = Docker(home, checkout)
     monkeypatch.setenv("PATH", str(bin_folder))
     monkeypatch.setenv("FAKE_DOCKER", str(home))
-    monkeypatch.setenv("GRAFANA_PORT", str(fake.ports["grafana"]))
-    monkeypatch.setenv("MARQUEZ_PORT", str(fake.ports["marquez"]))
+    for name, port in fake.ports.items():
+        monkeypatch.setenv(f"{name.upper()}_PORT", str(port))
     return fake
 
 
 @contextmanager
 def answering(docker: Docker, *names: str, jobs: int = 1) -> Iterator[None]:
     """The services' own servers, as far as named; they come up beside the containers."""
-    known = {"grafana": {"/api/health": b"{}"}, "marquez": {"/api/v1/namespaces": b"{}", "/api/v1/jobs": json.dumps({"totalCount": jobs}).encode()}}
+    known = {
+        "grafana": {"/api/health": b"{}"},
+        "marquez": {"/api/v1/namespaces": b"{}", "/api/v1/jobs": json.dumps({"totalCount": jobs}).encode()},
+        # Its /health says OK whatever the store does.
+        "mlflow": {"/health": b"OK", "/api/2.0/mlflow/experiments/search": b"{}"},
+    }
     with ExitStack() as servers:
         for name in names:
             servers.enter_context(serving(docker.ports[name], known[name]))
@@ -226,8 +239,8 @@ def test_dashboards_and_rules_are_mounted_with_the_addresses_in_force(docker: Do
     for name in build.files(load({})):
         (docker.checkout / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(root / name, docker.checkout / name)
-    for name in ("GRAFANA_PORT", "MARQUEZ_PORT"):
-        monkeypatch.delenv(name)
+    for name in docker.ports:
+        monkeypatch.delenv(f"{name.upper()}_PORT")
     lifecycle.open_engine(load({}))
     assert not (docker.checkout / ".stack").exists()
     engine = lifecycle.open_engine(load({"REPORTS_PORT": "8099"}))
@@ -319,7 +332,7 @@ def test_the_engine_is_told_the_whole_path_of_the_runs(docker: Docker, monkeypat
 def test_the_projects_dotenv_comes_after_our_own_so_that_it_wins(docker: Docker) -> None:
     (docker.checkout / ".env").write_text("RETENTION=48h\n")
     words = lifecycle.open_engine(load()).compose_words()
-    assert words == ["compose", "--env-file", "compose/.env", "--env-file", ".env", "-f", "compose/obs.yaml", "-f", "compose/lineage.yaml"]
+    assert words == ["compose", "--env-file", "compose/.env", "--env-file", ".env", *WITH_ALL_FILES]
 
 
 def test_a_marquez_without_jobs_is_called_empty(docker: Docker) -> None:
@@ -378,9 +391,66 @@ def test_marquez_alone_is_stopped_while_the_rest_goes_on(docker: Docker, capsys:
     assert capsys.readouterr().out.startswith("stopped marquez, postgres; the data is kept")
 
 
+def test_mlflow_alone_is_started_and_its_image_built_first(docker: Docker, capsys: pytest.CaptureFixture[str]) -> None:
+    docker.change(containers={"mlflow": {"ID": "old", "State": "running"}})
+    with answering(docker, "mlflow"):
+        stack("up", "--part", "mlflow")
+        stack("up", "--part", "mlflow")
+    assert docker.started() == ["compose up --detach dynamodb mlflow"] * 2
+    assert [call for call in docker.calls if call.startswith("compose build")] == ["compose build --quiet mlflow"]
+    url = f"http://127.0.0.1:{docker.ports['mlflow']}"
+    out = capsys.readouterr().out
+    assert f"MLflow  {url}  experiments and models" in out
+    assert f"runs are sent to MLflow with MLFLOW_TRACKING_URI={url}" in out
+
+
+def test_mlflow_is_built_anew_when_our_code_changed(docker: Docker) -> None:
+    docker.change(containers={"mlflow": {"ID": "old", "State": "running"}}, images={"dynamodb:1": "", "mlflow:1": sum_of(docker.checkout, "MLFLOW_SOURCES")})
+    with answering(docker, "mlflow"):
+        stack("up", "--part", "mlflow")
+        assert not [call for call in docker.calls if call.startswith("compose build")]
+        (docker.checkout / "pipeline/tracking").mkdir(parents=True)
+        (docker.checkout / "pipeline/tracking/store.py").touch()
+        stack("up", "--part", "mlflow")
+    assert [call for call in docker.calls if call.startswith("compose build")] == ["compose build --quiet mlflow"]
+
+
+def test_a_store_that_does_not_answer_is_no_mlflow_that_is_ready(docker: Docker) -> None:
+    docker.change(containers={"mlflow": {"ID": "old", "State": "running"}})
+    with serving(docker.ports["mlflow"], {"/health": b"OK"}), pytest.raises(StackError, match=r"MLflow.* not ready"):
+        stack("up", "--part", "mlflow", "--wait", "1")
+
+
+def test_everything_but_mlflow_is_started_unless_it_is_asked_for(docker: Docker) -> None:
+    with answering(docker, "grafana", "marquez", "mlflow"):
+        up_beside_servers(docker, "grafana", "marquez", "mlflow")
+        stack("up", "--part", "all")
+    started = [set(call.split()[3:]) for call in docker.started()]
+    assert started == [{"grafana", "marquez", "postgres", "volumes"}, {"grafana", "marquez", "postgres", "volumes", "mlflow", "dynamodb"}]
+
+
+def test_down_stops_mlflow_too_and_its_part_can_be_stopped_alone(docker: Docker, capsys: pytest.CaptureFixture[str]) -> None:
+    everything = {name: {"ID": name, "State": "running"} for name in ("grafana", "marquez", "postgres", "mlflow", "dynamodb")}
+    docker.change(containers=everything)
+    stack("down", "--part", "mlflow")
+    assert set(json.loads((docker.home / "state.json").read_text())["containers"]) == {"grafana", "marquez", "postgres"}
+    docker.change(containers=everything)
+    stack("down")
+    assert json.loads((docker.home / "state.json").read_text())["containers"] == {}
+    assert "stopped dynamodb, grafana, marquez, mlflow, postgres" in capsys.readouterr().out
+
+
+def test_a_port_of_mlflows_that_is_taken_stands_in_the_way_of_its_part_only(docker: Docker) -> None:
+    with serving(docker.ports["dynamodb"], {}), answering(docker, "grafana", "marquez"):
+        with pytest.raises(StackError, match=f"port {docker.ports['dynamodb']}, wanted by DynamoDB, is held by") as caught:
+            stack("up", "--part", "mlflow")
+        up_beside_servers(docker, "grafana", "marquez")
+    assert re.search(r"DYNAMODB_PORT=\d+ make mlflow\.up", caught.value.message)
+
+
 @pytest.mark.parametrize("words", [["up", "--part", "nothing"], ["down", "--part", "nothing"]])
 def test_an_unknown_part_is_refused(docker: Docker, words: list[str]) -> None:
-    with pytest.raises(Exception, match="'nothing' is none of obs, lineage"):
+    with pytest.raises(Exception, match="'nothing' is none of obs, lineage, mlflow, all"):
         stack(*words)
 
 
@@ -436,13 +506,13 @@ def test_status_has_every_service_with_health_ports_and_memory(docker: Docker, c
 def test_status_for_people_is_a_table(docker: Docker, capsys: pytest.CaptureFixture[str]) -> None:
     stack("status")
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["service", "grafana", "marquez", "postgres", "volumes"]
+    assert [line.split()[0] for line in lines] == ["service", "grafana", "marquez", "postgres", "mlflow", "dynamodb", "volumes"]
 
 
 def test_logs_of_an_unknown_service_name_the_known_ones(docker: Docker) -> None:
     with pytest.raises(UsageError, match="no service 'grafanna'") as caught:
         stack("logs", "grafanna")
-    assert "grafana, postgres, marquez" in caught.value.hint
+    assert "grafana, postgres, marquez, volumes, dynamodb, mlflow" in caught.value.hint
 
 
 def test_logs_are_those_of_compose(docker: Docker, capfd: pytest.CaptureFixture[str]) -> None:
@@ -604,13 +674,13 @@ def test_an_installed_package_without_a_checkout_says_what_to_get(tmp_path: Path
 def test_every_service_of_the_compose_files_is_known_and_no_other(root: Path) -> None:
     import yaml
 
-    files = {name: yaml.safe_load((root / "compose" / name).read_text()) for name in PARTS["obs"]}
+    files = {name: yaml.safe_load((root / "compose" / name).read_text()) for name in COMPOSE_FILES}
     services = {name for file in files.values() for name in file["services"]}
-    assert services - {service.name for service in SERVICES} == {"volumes"}
+    assert services - {service.name for service in SERVICES} == {"volumes", "mlflow-volumes"}
     for service in SERVICES:
         lines = next(file["services"][service.name] for file in files.values() if service.name in file["services"]).get("ports", [])
         # 127.0.0.1:${GRAFANA_PORT:-3000}:3000
-        found = {(match[1], int(match[2])) for line in lines if (match := re.fullmatch(r"127\.0\.0\.1:\$\{([A-Z_]+):-\d+\}:(\d+)", line))}
+        found = {(match[1], int(match[2])) for line in lines if (match := re.fullmatch(r"127\.0\.0\.1:\$\{([A-Z0-9_]+):-\d+\}:(\d+)", line))}
         assert found == {(port.variable, port.target) for port in service.ports}
 
 
