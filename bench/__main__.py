@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench import bundles, sample, size
+from bench import bundles, experiments, sample, size
 from bench.pages import page
 from bench.timing import ROOT, interleaved, median, say, timed
 
@@ -26,6 +26,7 @@ class Part(StrEnum):
     SAMPLE = "sample"
     BUNDLES = "bundles"
     IMPORT = "import"
+    EXPERIMENTS = "experiments"
 
 
 _CACHE = Path(tempfile.gettempdir()) / "goldtrace-bench"
@@ -40,6 +41,7 @@ def main(
     only: Annotated[list[Part] | None, typer.Option(help="Measure this part only; may be given more than once.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the figures to this file, as JSON.")] = None,
     cache: Annotated[Path, typer.Option(help="Where synthetic input is kept for the next time.")] = _CACHE,
+    dynamodb: Annotated[str | None, typer.Option(help="The address of a DynamoDB Local that runs already (make mlflow.up starts one).")] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="Tiny and once, to see that the measuring works.")] = False,
 ) -> None:
     """Measure Goldtrace on this machine. Progress goes to stderr, Markdown to stdout."""
@@ -59,6 +61,9 @@ def main(
         if Part.BUNDLES in parts:
             say("many bundles")
             found["bundles"] = bundles.measure(scratch, counts)
+        if Part.EXPERIMENTS in parts:
+            say("MLflow's stores")
+            found["experiments"] = experiments.measure(scratch, endpoint=dynamodb, smoke=smoke)
         for count in sizes if Part.SIZE in parts else []:
             say(f"{count:,} diary lines")
             found.setdefault("size", {})[str(count)] = size.measure(scratch, cache, count, rounds, smoke=smoke)

@@ -18,6 +18,7 @@ def page(found: Mapping[str, Any]) -> str:
         *([_sample(found["sample"])] if "sample" in found else []),
         *([_bundles(found["bundles"])] if "bundles" in found else []),
         *([_package(found["import"])] if "import" in found else []),
+        *([_experiments(found["experiments"])] if "experiments" in found else []),
     ]
     return "\n\n".join(parts)
 
@@ -68,3 +69,12 @@ def _bundles(part: Mapping[str, Any]) -> str:
 
 def _package(part: Mapping[str, float]) -> str:
     return f"### `import pipeline`\n\n{part['pipeline']:.3f} s, of which {part['python']:.3f} s are Python itself (target: {IMPORT})."
+
+
+def _experiments(part: Mapping[str, Any]) -> str:
+    title = "### MLflow's store in DynamoDB Local against SQLite"
+    if "skipped" in part:
+        return f"{title}\n\nNot measured: {part['skipped']}."
+    rows = [(call, f"{1e3 * taken['sqlite']:,.1f}", f"{1e3 * taken['dynamodb']:,.1f}", f"{taken['ratio']:.2f}") for call, taken in part["calls"].items()]
+    searched = f"Searches are over {part['runs']:,} runs of one experiment, 1,000 a page; the ratio is the median of the pairs'."
+    return f"{title}\n\n{searched}\n\n{_table(('call', 'SQLite, ms', 'DynamoDB Local, ms', 'ratio'), rows)}"

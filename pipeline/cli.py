@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from pipeline import cli_replay, cli_stack, errors
+from pipeline import cli_mlflow, cli_replay, cli_stack, errors
 from pipeline._version import __version__
 from pipeline.cli_doctor import EPILOG, doctor
 from pipeline.records import Gate
@@ -31,9 +31,10 @@ app = typer.Typer(
 contracts_app = typer.Typer(help="Check and document the contracts of a pipeline's datasets.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(contracts_app, name="contracts")
 app.add_typer(cli_stack.app, name="stack")
+app.add_typer(cli_mlflow.app, name="mlflow")
 
 AppOption = Annotated[str | None, typer.Option("--app", help="The pipeline, as package.module:NAME.", show_default="PIPELINE_APP, else the study")]
-LakeOption = Annotated[str | None, typer.Option("--lake", help="The lake's folder.", show_default="PIPELINE_LAKE, else lake")]
+LakeOption = Annotated[str | None, typer.Option("--lake", help="The lake: a folder, or s3://bucket/prefix.", show_default="PIPELINE_LAKE, else lake")]
 RunsOption = Annotated[Path | None, typer.Option("--runs", help="The folder of bundles.", show_default="PIPELINE_RUNS, else runs")]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="An id, the beginning of one, last, or last~1.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]

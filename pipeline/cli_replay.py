@@ -17,7 +17,7 @@ def replay(
     runs_folder: Annotated[Path | None, typer.Option("--runs", help="The folder of bundles.", show_default="PIPELINE_RUNS, else runs")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Send the lineage that waits in bundles to OPENLINEAGE_URL, oldest run first."""
+    """Send the lineage that waits in bundles to OPENLINEAGE_URL, oldest run first, and to MLflow the runs that it has not got."""
     from pipeline import api
     from pipeline.errors import BackendError
     from pipeline.report.replay import ReplayProgress, replay_json, replay_text

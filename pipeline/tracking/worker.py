@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -20,6 +21,19 @@ if TYPE_CHECKING:
     from pipeline.tracking.record import RunRecord
 
 MESSAGE_LENGTH = 300
+# Of MLflow's error codes, those that speak of the store or of who asks it. A missing table is an invalid state.
+_PASSING_CODES = {
+    "CUSTOMER_UNAUTHORIZED",
+    "DEADLINE_EXCEEDED",
+    "INVALID_STATE",
+    "PERMISSION_DENIED",
+    "REQUEST_LIMIT_EXCEEDED",
+    "RESOURCE_EXHAUSTED",
+    "TEMPORARILY_UNAVAILABLE",
+    "UNAUTHENTICATED",
+}
+_AWS_MODULES = ("boto3", "botocore", "s3transfer")
+_AWS_FINAL = {"EntityTooLarge", "KeyTooLongError", "SerializationException", "ValidationException"}
 
 
 class Order(TypedDict):
@@ -104,16 +118,24 @@ def _refusal(error: BaseException) -> Refusal:
     return {
         "retry_is_safe": _is_passing(error),
         "error": type(error).__name__,
-        "message": (lines[0] if lines else "")[:MESSAGE_LENGTH],
+        # A bundle names no folder of this machine.
+        "message": re.sub(r"(?<!\S)/\S*/(?=\S)", "…/", lines[0] if lines else "")[:MESSAGE_LENGTH],
     }
 
 
 def _is_passing(error: BaseException) -> bool:
-    """Whether the cause is the world (a server that is away, a disk, a lock) and not what was asked."""
+    """Whether the cause is the world (a server that is away or full, a login, a disk, a lock) and not what was asked."""
     cause: BaseException | None = error
     while cause is not None:
-        # The errors of `requests` are OSErrors too.
-        if isinstance(cause, OSError) or "is locked" in str(cause):
+        # The errors of `requests` are OSErrors too. AWS's are named by their modules, as nothing of it is imported here.
+        if isinstance(cause, OSError) or "is locked" in str(cause) or getattr(cause, "error_code", "") in _PASSING_CODES:
             return True
+        if type(cause).__module__.partition(".")[0] in _AWS_MODULES:
+            return _aws_code(cause) not in _AWS_FINAL
         cause = cause.__cause__ or cause.__context__
     return False
+
+
+def _aws_code(error: BaseException) -> str:
+    response = getattr(error, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""

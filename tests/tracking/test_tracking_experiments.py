@@ -12,14 +12,15 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import BackendError
-from pipeline.records import Run, State
-from pipeline.settings import Settings
+from pipeline.records import ExperimentRun, Run, State
+from pipeline.settings import Settings, load
 from pipeline.telemetry.guard import Hooks
 from pipeline.testing import example_run
-from pipeline.tracking.experiments import ExperimentsHook, LostRuns, _allowance
+from pipeline.tracking.experiments import ExperimentsHook, LostRuns, _allowance, _place_of
 from pipeline.tracking.process import Target, Worker, target
 from pipeline.tracking.record import run_record
 from pipeline.tracking.waiting import RECORD, keep
+from pipeline.tracking.worker import Answer
 
 # A run with the hook, in a process of its own: what it imported, and whether OpenTelemetry's globals are as before.
 ISOLATED = """
@@ -302,3 +303,50 @@ def test_lost_runs_wait_for_nothing_when_tracking_is_off(tmp_path: Path, setting
 )
 def test_a_remote_store_gets_two_seconds_at_most(uri: str | None, seconds: float, tmp_path: Path, settings_for: Callable[..., Settings]) -> None:
     assert target(settings_for(tmp_path, mlflow_tracking_uri=uri, tracking_timeout=10)).seconds == seconds
+
+
+# ---------------------------------------------------------------------------------------------- the page of a run
+
+TAKEN: Answer = {"delivered": [{"run_id": "ours", "experiment_id": "7", "parent_run_id": "theirs", "runs": {"ols": "a model's"}}], "refusal": None}
+
+
+@pytest.mark.parametrize(
+    ("store", "page", "is_known"),
+    [
+        (None, None, False),
+        ("sqlite:////data/mlflow.db", None, False),
+        ("mlruns", None, False),
+        ("http://127.0.0.1:5081", None, True),
+        ("http://localhost:5081/", None, True),
+        ("http://ann:secret@127.0.0.1:5081", None, True),
+        ("http://127.0.0.1:5082", None, False),
+        ("https://mlflow.example.com", None, False),
+        ("https://mlflow.internal", "https://mlflow.example.com", True),
+        ("dynamodb://cdp-dev-mlflow-backend", None, False),
+        ("dynamodb://cdp-dev-mlflow-backend", "https://mlflow.example.com", True),
+        ("sqlite:////data/mlflow.db", "https://mlflow.example.com", False),
+    ],
+)
+def test_a_run_knows_its_page_when_links_lead_to_the_server_that_took_it(
+    store: str | None, page: str | None, is_known: bool, tmp_path: Path, settings_for: Callable[..., Settings]
+) -> None:
+    settings = settings_for(tmp_path, mlflow_tracking_uri=store, mlflow_url=page)
+    known = ExperimentRun(experiment_id="7", run_id="theirs", models={"ols": "a model's"})
+    assert _place_of(TAKEN, settings) == (known if is_known else None)
+
+
+def test_a_moved_port_moves_the_page_and_names_no_other_server(tmp_path: Path) -> None:
+    moved = {"MLFLOW_PORT": "5099", "MLFLOW_TRACKING_URI": "http://127.0.0.1:5099"}
+    assert _place_of(TAKEN, load(moved, tmp_path / "no.env"))
+    assert _place_of(TAKEN, load({**moved, "MLFLOW_TRACKING_URI": "http://127.0.0.1:5081"}, tmp_path / "no.env")) is None
+
+
+def test_a_run_that_was_not_taken_has_no_page(tmp_path: Path, settings_for: Callable[..., Settings]) -> None:
+    refused: Answer = {"delivered": [], "refusal": {"retry_is_safe": True, "error": "", "message": "away"}}
+    assert _place_of(refused, settings_for(tmp_path, mlflow_tracking_uri="http://127.0.0.1:5081")) is None
+
+
+def test_the_file_beside_the_runs_has_no_page(ended: Run, settings_for: Callable[..., Settings], ready_store: Callable[[Path], None]) -> None:
+    ready_store(ended.bundle.parent)
+    run_with(settings_for(ended.bundle.parent, tracking_timeout=60), ended)
+    assert (delivery(ended)["state"], delivery(ended)["experiment_id"], ended.experiment) == ("delivered", "2", None)

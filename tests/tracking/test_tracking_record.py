@@ -50,6 +50,21 @@ def test_a_runs_tags_lead_to_its_report_and_trace(settings: Settings, tmp_path: 
     assert tags["goldtrace.report"] == f"https://reports.example.org/{run.id}/report.html"
     assert tags["goldtrace.trace"] == f"http://127.0.0.1:16686/trace/{run.id.hex}"
     assert tags["mlflow.source.git.commit"] == run.code.commit
+    assert tags["goldtrace.lineage"] == "http://127.0.0.1:3001/lineage/job/default/example?tableLevelNode=job%3Adefault%3Aexample"
+    assert tags["goldtrace.dashboard"] == f"http://127.0.0.1:3000/d/goldtrace-run?var-run={run.id}&var-pipeline=example&var-environment=test"
+
+
+def test_the_description_has_both_ids_and_every_address_as_a_link(settings: Settings, tmp_path: Path) -> None:
+    run = example_run(tmp_path / "run", State.RUNNING)
+    lost = lost_record(manifest(run), run.started_ns, "the process is gone", settings)
+    for record in (run_record(example_run(tmp_path / "other"), settings, tmp_path), lost):
+        tags = record["tags"]
+        text = tags["mlflow.note.content"]
+        assert f"`{run.id}`" in text
+        assert f"`{run.id.hex}`" in text
+        pages = {tags[f"goldtrace.{page}"] for page in ("report", "dashboard", "trace", "lineage")}
+        assert set(re.findall(r"\[[^\]]+\]\(([^)\s]+)\)", text)) == pages
+    assert lost["tags"]["mlflow.note.content"].endswith("the process is gone")
 
 
 def test_a_password_in_an_address_is_masked(settings_for: Callable[..., Settings], tmp_path: Path) -> None:

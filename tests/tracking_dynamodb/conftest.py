@@ -1,5 +1,6 @@
 """DynamoDB Local as a plain process, tables in it, and MLflow's SQL store beside it."""
 
+import logging
 import shlex
 import shutil
 import socket
@@ -15,6 +16,7 @@ from urllib.request import urlopen
 import pytest
 
 ARTIFACTS = "/artifacts"
+EITHER = "either"
 
 
 def free_port() -> int:
@@ -47,7 +49,7 @@ def endpoint(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path_factory.mktemp("dynamodb"))
     try:
         address = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120  # on a machine that has much else to do
         while not answers(address):
             assert server.poll() is None, "DynamoDB Local ended"
             assert time.monotonic() < deadline, "DynamoDB Local does not answer"
@@ -58,18 +60,36 @@ def endpoint(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         server.wait(timeout=20)
 
 
-@pytest.fixture
-def new_table(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
-    """Makes a table and gives the address of a store in it."""
+@pytest.fixture(scope="session")
+def moto_endpoint() -> Iterator[str]:
+    """The address of a DynamoDB of moto's."""
+    server = pytest.importorskip("moto.server", reason="moto is not installed").ThreadedMotoServer(port=0, verbose=False)
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server.start()
+    try:
+        yield f"http://127.0.0.1:{server.get_host_and_port()[1]}"
+    finally:
+        server.stop()
+
+
+@pytest.fixture(params=["DynamoDB Local", "moto"])
+def new_table(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
+    """Makes a table and gives the address of a store in it. Tests to which one server is enough ask for `EITHER`."""
+    try:
+        endpoint = request.getfixturevalue("moto_endpoint" if request.param == "moto" else "endpoint")
+    except pytest.skip.Exception:
+        if request.param != EITHER:
+            raise
+        endpoint = request.getfixturevalue("moto_endpoint")
     from pipeline.tracking.dynamodb.address import parse_address
-    from pipeline.tracking.dynamodb.schema import create_table
+    from pipeline.tracking.dynamodb.table import Wanted, create
 
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "local")
 
     def make() -> str:
         uri = f"dynamodb://goldtrace-{uuid.uuid4().hex}?region=us-east-1&endpoint={endpoint}"
-        create_table(parse_address(uri), recovery=False)
+        create(parse_address(uri), Wanted(protected=False, tags={}))
         return uri
 
     return make
@@ -84,13 +104,15 @@ def store(new_table: Callable[[], str]) -> Any:
 
 
 @pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def empty_database(made_once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
     """A SQLite file as MLflow makes it, to be copied: making one takes seconds."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    path = tmp_path_factory.mktemp("sql") / "empty.db"
-    SqlAlchemyStore(f"sqlite:///{path}", ARTIFACTS)._dispose_engine()
-    return path
+    def fill(folder: Path) -> None:
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        SqlAlchemyStore(f"sqlite:///{folder / 'empty.db'}", ARTIFACTS)._dispose_engine()
+
+    return made_once("an empty MLflow database", fill) / "empty.db"
 
 
 @pytest.fixture
@@ -104,3 +126,11 @@ def new_sql_store(empty_database: Path, tmp_path: Path) -> Callable[[], Any]:
         return SqlAlchemyStore(f"sqlite:///{path}", ARTIFACTS)
 
     return make
+
+
+@pytest.fixture
+def make(new_table: Callable[[], str], new_sql_store: Callable[[], Any]) -> Callable[[], Any]:
+    """Makes both stores, with nothing in them but the default experiment."""
+    from tests.tracking_dynamodb.two_stores import SameIds, TwoStores
+
+    return lambda: TwoStores(new_sql_store(), SameIds(new_table(), ARTIFACTS))

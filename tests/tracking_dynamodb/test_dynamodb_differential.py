@@ -7,8 +7,9 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from tests.tracking_dynamodb.differential import compare, many
 
 # MLflow's SQL store uses what SQLAlchemy deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -97,7 +98,7 @@ def dataset_inputs(draw: st.DrawFn) -> list[Any]:
     return [DatasetInput(dataset(), draw(contexts)) for _ in range(draw(st.integers(0, 3)))]
 
 
-class Differential(RuleBasedStateMachine):
+class RunsAndExperiments(RuleBasedStateMachine):
     """Any of the calls in any order. Runs and experiments are told by their place in the order in which they were made."""
 
     make: Callable[[], Any]
@@ -252,25 +253,11 @@ class Differential(RuleBasedStateMachine):
         self.stores.both("_search_datasets", self.experiments, plain=lambda found: sorted(str(entry.to_dict()) for entry in found))
 
 
-def compare(make: Callable[[], Any], sequences: int) -> None:
-    machine = type("Machine", (Differential,), {"make": staticmethod(make)})
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        machine, settings=settings(max_examples=sequences, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
-    )
-
-
-@pytest.fixture
-def make(new_table: Callable[[], str], new_sql_store: Callable[[], Any]) -> Callable[[], Any]:
-    from tests.tracking_dynamodb.two_stores import SameIds, TwoStores
-
-    return lambda: TwoStores(new_sql_store(), SameIds(new_table(), "/artifacts"))
-
-
 def test_both_stores_answer_alike(make: Callable[[], Any]) -> None:
-    compare(make, 8)
+    compare(RunsAndExperiments, make, 3, steps=25)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_both_stores_answer_alike_in_many_sequences(make: Callable[[], Any]) -> None:
-    compare(make, 200)
+@pytest.mark.timeout(7200)
+def test_both_stores_answer_alike_in_many_sequences(make: Callable[[], Any], request: pytest.FixtureRequest) -> None:
+    compare(RunsAndExperiments, make, many(request))

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from mlflow.entities import DatasetInput, Experiment, Run, RunInfo
+from mlflow.entities import DatasetInput, Experiment, LoggedModel, Run, RunInfo
 from mlflow.entities.metric import Metric, MetricWithRunId
 from mlflow.exceptions import MlflowException
 from mlflow.store.entities.paged_list import PagedList
@@ -16,9 +16,13 @@ class SameIds(DynamoDbStore):
     """Ours, with the run ids that the SQL store drew: they decide the order of runs that are otherwise equal."""
 
     next_id = "0" * 32
+    next_model_id = "m-0"
 
     def _new_run_id(self) -> str:
         return self.next_id
+
+    def _new_model_id(self) -> str:
+        return self.next_model_id
 
 
 class Refused(NamedTuple):
@@ -40,20 +44,27 @@ class TwoStores:
         returned, expected = outcome(self.sql, method, args, kwargs, plain)
         if method == "create_run" and returned is not None:
             self.ours.next_id = returned.info.run_id
+        if method == "create_logged_model" and returned is not None:
+            self.ours.next_model_id = returned.model_id
+            kwargs = {**kwargs, "name": returned.name}  # one that was not given is drawn
         _, found = outcome(self.ours, method, args, kwargs, plain)
         assert alike(found, expected), f"{method}{args}{kwargs}\n  sql:  {expected}\n  ours: {found}"
         return returned
 
-    def pages(self, method: str, most: int, **kwargs: Any) -> None:
+    def pages(self, method: str, most: int | None, **kwargs: Any) -> None:
         """All pages of a search."""
         tokens: list[Any] = [None, None]
         for _ in range(20):
-            sides = zip((self.sql, self.ours), tokens, strict=True)
-            expected, found = (outcome(store, method, (), {**kwargs, "max_results": most, "page_token": token}) for store, token in sides)
-            assert alike(found[1], expected[1]), f"{method}{kwargs} page of {most}\n  sql:  {expected[1]}\n  ours: {found[1]}"
-            tokens = [getattr(expected[0], "token", None), getattr(found[0], "token", None)]
+            pages = self.each(method, [{**kwargs, "max_results": most, "page_token": token} for token in tokens])
+            tokens = [getattr(page, "token", None) for page in pages]
             if not tokens[0]:
                 return
+
+    def each(self, method: str, kwargs: list[dict[str, Any]]) -> list[Any]:
+        """What both returned to calls that differ in their tokens only."""
+        (expected, said), (found, ours) = (outcome(store, method, (), call) for store, call in zip((self.sql, self.ours), kwargs, strict=True))
+        assert alike(ours, said), f"{method}{kwargs[0]}\n  sql:  {said}\n  ours: {ours}"
+        return [expected, found]
 
 
 def outcome(store: Any, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], plain: Callable[[Any], Any] | None = None) -> tuple[Any, Any]:
@@ -87,7 +98,15 @@ def comparable(value: Any) -> Any:
         return metric(value)
     if isinstance(value, MetricWithRunId):
         return value.run_id, value.key, "nan" if math.isnan(value.value) else value.value, value.timestamp, value.step
+    if isinstance(value, LoggedModel):
+        return model(value)
     return run(value) if isinstance(value, Run) else value
+
+
+def model(value: LoggedModel) -> Any:
+    metrics = sorted((entry.to_dictionary() for entry in value.metrics), key=str) if value.metrics is not None else None
+    told = value.experiment_id, value.name, value.artifact_location, value.model_type, value.source_run_id, value.status, value.status_message
+    return value.model_id, told, value.tags, value.params, metrics, value.last_updated_timestamp > value.creation_timestamp
 
 
 def metric(value: Metric) -> Any:

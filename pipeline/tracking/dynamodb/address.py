@@ -1,4 +1,4 @@
-"""Where the table is: `dynamodb://<table>?region=…&endpoint=…`, as it stands in `MLFLOW_TRACKING_URI`."""
+"""Where the table is: `dynamodb://<table>?region=…&endpoint=…&artifacts=…`, as it stands in `MLFLOW_TRACKING_URI`."""
 
 from __future__ import annotations
 
@@ -8,18 +8,29 @@ from urllib.parse import parse_qsl, urlsplit
 
 from mlflow.exceptions import MlflowException
 
+from pipeline.settings import mask
+
 DEFAULT_TABLE = "cdp-dev-mlflow-backend"
 _TABLE_NAME = re.compile(r"[A-Za-z0-9_.-]{3,255}")
-_OPTIONS = ("endpoint", "region")
+_OPTIONS = ("artifacts", "endpoint", "region")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """A table, and where it is. Without a region or an endpoint, the AWS SDK's own settings decide."""
+    """A table, and where it is. Without a region or an endpoint, the AWS SDK's own settings decide.
+
+    `artifacts` is where experiments keep their files that say nothing else and are made without a server, which would say it.
+    """
 
     table: str
     region: str | None = None
     endpoint: str | None = None
+    artifacts: str | None = None
+
+    def __str__(self) -> str:
+        """For people: the table, and the place as far as the address names it."""
+        place = mask(self.endpoint) if self.endpoint else self.region
+        return f"'{self.table}'{f' at {place}' if place else ''}"
 
 
 def parse_address(uri: str) -> Address:
@@ -35,6 +46,6 @@ def parse_address(uri: str) -> Address:
     if parts.scheme != "dynamodb" or not _TABLE_NAME.fullmatch(table) or parts.path.strip("/") or unknown:
         raise MlflowException.invalid_parameter_value(
             f"'{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}' with the options {sorted(options)} is not the address of a table. "
-            "hint: dynamodb://<table>?region=<region>&endpoint=<URL>"
+            "hint: dynamodb://<table>?region=<region>&endpoint=<URL>&artifacts=s3://<bucket>/<prefix>"
         )
-    return Address(table=table, region=options.get("region") or None, endpoint=options.get("endpoint") or None)
+    return Address(table=table, **{name: value for name, value in options.items() if value})

@@ -1,42 +1,40 @@
-"""The one module that knows boto3: reads and writes of one table, its errors turned into MLflow's.
+"""The one module that asks boto3: reads and writes of one table.
 
-All reads are consistent. There is no Scan. Throttling is retried by botocore (its `standard` mode: exponential, with jitter).
+All reads are consistent. There is no Scan. What may go better the next time is tried again here, with jitter and for a bounded
+time, and not by botocore: it would neither try a transaction again that was throttled, nor end before a minute in a black hole.
 """
 
 from __future__ import annotations
 
 import random
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from itertools import count
+from typing import Any
 
 from mlflow.exceptions import MlflowException
 from mlflow.protos import databricks_pb2 as codes
 
 from pipeline.tracking.dynamodb.address import Address
+from pipeline.tracking.dynamodb.errors import ConflictError as ConflictError
+from pipeline.tracking.dynamodb.errors import answered, tries, unanswered
 
 # What DynamoDB calls an item: attribute name → {type: value}, as botocore takes it.
 Item = dict[str, Any]
 Key = tuple[str, str]
+# One action of a transaction, as botocore takes it.
+Write = dict[str, Any]
 
 KEYS_A_READ = 100
 _ATTEMPTS = 6
+_CHANGES = 40
 _CONNECT_SECONDS = 2
-_READ_SECONDS = 20
+_READ_SECONDS = 8
+# No request is sent once more after this; so that, with the last one's own time, nothing takes longer than 22 s.
+_PATIENCE_SECONDS = 12.0
 _CONNECTIONS = 50
-_CONFLICTS = {"ConditionalCheckFailed", "ConditionalCheckFailedException", "TransactionConflict", "TransactionConflictException"}
-_BUSY = {"ProvisionedThroughputExceeded", "ProvisionedThroughputExceededException", "ThrottlingError", "ThrottlingException", "RequestLimitExceeded"}
-_DENIED = {"AccessDeniedException", "UnrecognizedClientException"}
-_EXPIRED = {"ExpiredTokenException", "ExpiredToken", "InvalidSignatureException", "MissingAuthenticationTokenException"}
-
-
-class ConflictError(Exception):
-    """Somebody else wrote first, or the condition does not hold. `failed` are the places of the actions whose condition failed."""
-
-    def __init__(self, failed: Sequence[int] = (0,)) -> None:
-        super().__init__(f"conditions {list(failed)} do not hold")
-        self.failed = tuple(failed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +55,11 @@ class Where:
     index: str | None = None
     expected: int | None = None
     attributes: tuple[str, ...] = ()
+
+
+def is_version(version: int) -> Expression:
+    """The condition that an item is still the one that was read."""
+    return Expression(text="#version = :version", names={"#version": "version"}, values={":version": {"N": str(version)}})
 
 
 class Table:
@@ -137,38 +140,71 @@ class Table:
         """
         self._call("put_item", Item=item, **_condition(condition))
 
+    def absent(self) -> Expression:
+        """The condition that there is no such item yet."""
+        return Expression(text="attribute_not_exists(#sort)", names={"#sort": self._sort})
+
+    def create(self, items: Sequence[Item], what: str) -> None:
+        """Put items that aren't there yet, all of them together. The first has its `writer`, whom nobody else has.
+
+        Raises:
+            MlflowException: `TEMPORARILY_UNAVAILABLE`, there were others at them all the time.
+        """
+        attempts, first = Attempts(what), items[0]
+        while True:
+            try:
+                self.write_together([self.to_put(item, self.absent()) for item in items])
+            except ConflictError:
+                # A request whose answer got lost was sent again, and met its own write.
+                found = self.get((first[self._partition]["S"], first[self._sort]["S"]))
+                if found and found["writer"] == first["writer"]:
+                    return
+                attempts.again()
+            else:
+                return
+
     def update(self, key: Key, change: Expression, condition: Expression | None = None) -> Item:
         """Change an item in place, if the condition holds; it is returned as it is then.
 
         Raises:
             ConflictError: it does not hold.
         """
-        request = _condition(condition)
-        request["ExpressionAttributeNames"] = {**request.get("ExpressionAttributeNames", {}), **change.names}
-        request["ExpressionAttributeValues"] = {**request.get("ExpressionAttributeValues", {}), **change.values}
-        request = {name: value for name, value in request.items() if value}
-        changed: Item = self._call("update_item", Key=self.key(key), UpdateExpression=change.text, ReturnValues="ALL_NEW", **request)["Attributes"]
+        changed: Item = self._call("update_item", Key=self.key(key), ReturnValues="ALL_NEW", **_change(change, condition))["Attributes"]
         return changed
 
     def delete(self, key: Key) -> None:
         """Delete an item; it may be gone already."""
         self._call("delete_item", Key=self.key(key))
 
-    def to_put(self, item: Item, condition: Expression | None = None) -> dict[str, Any]:
+    def to_put(self, item: Item, condition: Expression | None = None) -> Write:
         """A write for `write_together`."""
         return {"Put": {"TableName": self.address.table, "Item": item, **_condition(condition)}}
 
-    def to_delete(self, key: Key, condition: Expression | None = None) -> dict[str, Any]:
+    def to_delete(self, key: Key, condition: Expression | None = None) -> Write:
         """A deletion for `write_together`."""
         return {"Delete": {"TableName": self.address.table, "Key": self.key(key), **_condition(condition)}}
 
-    def write_together(self, writes: Sequence[dict[str, Any]]) -> None:
+    def to_update(self, key: Key, change: Expression, condition: Expression) -> Write:
+        """A change in place for `write_together`."""
+        return {"Update": {"TableName": self.address.table, "Key": self.key(key), **_change(change, condition)}}
+
+    def write_together(self, writes: Sequence[Write]) -> None:
         """All of these (at most 100), or none.
 
         Raises:
             ConflictError: a condition does not hold, or another transaction was at the same items.
         """
-        self._request("transact_write_items", TransactItems=list(writes))
+        # By the token DynamoDB knows a transaction again whose answer got lost.
+        self._request("transact_write_items", TransactItems=list(writes), ClientRequestToken=str(uuid.uuid4()))
+
+    def ask(self, operation: str, **request: Any) -> dict[str, Any]:
+        """Any operation on the table, for those who look after it.
+
+        Raises:
+            ConflictError: a condition does not hold.
+            MlflowException: as for all operations.
+        """
+        return self._call(operation, **request)
 
     def _call(self, operation: str, **request: Any) -> dict[str, Any]:
         return self._request(operation, TableName=self.address.table, **request)
@@ -177,17 +213,50 @@ class Table:
         from botocore.exceptions import BotoCoreError, ClientError
 
         call: Callable[..., dict[str, Any]] = getattr(self.client, operation)
-        try:
-            return call(**request)
-        except ClientError as error:
-            _translate(error.response, self.address, error)
-        except BotoCoreError as error:
-            raise MlflowException(f"DynamoDB can't be reached: {type(error).__name__}: {error}", codes.TEMPORARILY_UNAVAILABLE) from error
+        name = self.client.meta.method_to_api_mapping[operation]
+        until = time.monotonic() + _PATIENCE_SECONDS
+        for attempt in count():
+            try:
+                return call(**request)
+            except (ClientError, BotoCoreError) as error:
+                if attempt + 1 < tries(error) and time.monotonic() < until:
+                    wait(attempt)
+                elif isinstance(error, ClientError):
+                    answered(error, name, self.address)
+                else:
+                    unanswered(error, name, self.address)
+        raise AssertionError("a request ends in an answer or an error")
 
 
 def wait(attempt: int) -> None:
     """Sleep before the next attempt: up to 50 ms, doubling up to 2 s, all of it jitter, so that writers don't meet again."""
     time.sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))  # noqa: S311 - no secret
+
+
+class Attempts:
+    """Counts how often something was worked out anew, because others wrote in between."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._made = 0
+
+    def again(self) -> None:
+        """Wait before the next attempt.
+
+        Raises:
+            MlflowException: `TEMPORARILY_UNAVAILABLE`, there were enough of them.
+        """
+        self._made += 1
+        if self._made >= _CHANGES:
+            raise MlflowException(f"{self._what} was changed by others {_CHANGES} times in a row", codes.TEMPORARILY_UNAVAILABLE)
+        wait(self._made - 1)
+
+
+def _change(change: Expression, condition: Expression | None) -> dict[str, Any]:
+    request = _condition(condition)
+    request["ExpressionAttributeNames"] = {**request.get("ExpressionAttributeNames", {}), **change.names}
+    request["ExpressionAttributeValues"] = {**request.get("ExpressionAttributeValues", {}), **change.values}
+    return {"UpdateExpression": change.text, **{name: value for name, value in request.items() if value}}
 
 
 def _condition(condition: Expression | None) -> dict[str, Any]:
@@ -201,30 +270,15 @@ def _condition(condition: Expression | None) -> dict[str, Any]:
     return request
 
 
-def _translate(response: dict[str, Any], address: Address, error: Exception) -> NoReturn:
-    code, message = response["Error"].get("Code", ""), response["Error"].get("Message", "")
-    reasons = [reason.get("Code", "None") for reason in response.get("CancellationReasons", [])]
-    if code in _CONFLICTS or (reasons and set(reasons) <= _CONFLICTS | {"None"}):
-        raise ConflictError([place for place, reason in enumerate(reasons) if reason == "ConditionalCheckFailed"] if reasons else (0,)) from error
-    if code == "ResourceNotFoundException":
-        raise MlflowException(f"There is no DynamoDB table '{address.table}' in that place: {message}", codes.INVALID_STATE) from error
-    if code in _DENIED:
-        raise MlflowException(f"DynamoDB denies access to '{address.table}': {message}", codes.PERMISSION_DENIED) from error
-    if code in _EXPIRED:
-        raise MlflowException(f"DynamoDB refuses the credentials: {message}", codes.UNAUTHENTICATED) from error
-    if code in _BUSY or set(reasons) & _BUSY or response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500:
-        raise MlflowException(f"DynamoDB is too busy: {code}: {message}", codes.TEMPORARILY_UNAVAILABLE) from error
-    raise MlflowException(f"DynamoDB refused: {code}: {message} {reasons or ''}", codes.INTERNAL_ERROR) from error
-
-
 def _client(address: Address) -> Any:
     try:
         import boto3
         from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
     except ModuleNotFoundError as error:
         raise MlflowException("boto3 is not installed. hint: pip install 'goldtrace[aws]'", codes.INVALID_STATE) from error
     config = Config(
-        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+        retries={"mode": "standard", "total_max_attempts": 1},
         connect_timeout=_CONNECT_SECONDS,
         read_timeout=_READ_SECONDS,
         max_pool_connections=_CONNECTIONS,
@@ -232,4 +286,9 @@ def _client(address: Address) -> Any:
         parameter_validation=False,
     )
     # A session of our own: boto3's default one is shared, and not safe to use from a server's threads.
-    return boto3.session.Session().client("dynamodb", region_name=address.region, endpoint_url=address.endpoint, config=config)
+    try:
+        return boto3.session.Session().client("dynamodb", region_name=address.region, endpoint_url=address.endpoint, config=config)
+    except BotoCoreError as error:
+        unanswered(error, "anything", address)
+    except ValueError as error:  # an endpoint that is no URL
+        raise MlflowException.invalid_parameter_value(f"There is no DynamoDB {address}: its endpoint is no address. hint: http://127.0.0.1:8000") from error

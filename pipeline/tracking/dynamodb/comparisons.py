@@ -6,6 +6,7 @@ import operator
 import re
 import string
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 
 Value = str | float | int
@@ -18,6 +19,16 @@ _PLAIN: dict[str, Callable[[Value, Value], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One comparison of a filter: the kind of thing that is compared, and the rest as MLflow parsed it."""
+
+    kind: str
+    key: str
+    comparator: str
+    value: Value | tuple[Value, ...]
 
 
 def matches(found: Value | None, comparator: str, wanted: Value | tuple[Value, ...]) -> bool:

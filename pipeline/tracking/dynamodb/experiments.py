@@ -12,21 +12,22 @@ from mlflow.utils.time import get_current_time_millis
 from mlflow.utils.uri import append_to_uri_path
 from mlflow.utils.validation import _parse_experiment_id
 
-from pipeline.tracking.dynamodb.client import ConflictError, Expression, Item, Key, Table, Where, wait
+from pipeline.tracking.dynamodb.client import Attempts, ConflictError, Expression, Item, Key, Table, Where, is_version
 from pipeline.tracking.dynamodb.items import ExperimentRecord, experiment_item, read_experiment
-from pipeline.tracking.dynamodb.runs import ABSENT, Runs
-from pipeline.tracking.dynamodb.schema import COUNTER, EXPERIMENTS, PARTITION, SORT, experiment_key, name_key
+from pipeline.tracking.dynamodb.models import Models
+from pipeline.tracking.dynamodb.runs import Runs
+from pipeline.tracking.dynamodb.schema import COUNTER, EXPERIMENTS, PARTITION, SORT, datasets_partition, experiment_key, name_key
 
-_ATTEMPTS = 40
 DEFAULT_ID = "0"
 
 
 class Experiments:
     """The experiments of a table. `artifact_root` is where those keep artefacts that say nothing else."""
 
-    def __init__(self, table: Table, runs: Runs, artifact_root: str) -> None:
+    def __init__(self, table: Table, runs: Runs, models: Models, artifact_root: str) -> None:
         self._table = table
         self._runs = runs
+        self._models = models
         self._artifact_root = artifact_root
 
     def ensure_default(self) -> None:
@@ -51,16 +52,20 @@ class Experiments:
         count = Expression(text="ADD #last :one", names={"#last": "last"}, values={":one": {"N": "1"}})
         record = self._record(self._table.update(COUNTER, count)["last"]["N"], name, artifact_location)
         record.tags = {tag.key: tag.value for tag in tags}
-        for attempt in range(_ATTEMPTS):
+        attempts = Attempts(f"The experiment {record.experiment_id}")
+        while True:
             try:
                 self._put_new(record)
             except ConflictError as conflict:
-                if conflict.failed:
+                named = self._table.get(name_key(name))
+                # A request whose answer got lost was sent again, and met its own write: nobody else got this id.
+                if named and named["experiment"]["S"] == record.experiment_id:
+                    return record.experiment_id
+                if named:
                     raise _already_exists(name) from conflict
-                wait(attempt)
+                attempts.again()
             else:
                 return record.experiment_id
-        raise _too_contended(record.experiment_id)
 
     def _record(self, experiment_id: str, name: str, artifact_location: str | None) -> ExperimentRecord:
         now = get_current_time_millis()
@@ -69,7 +74,7 @@ class Experiments:
 
     def _put_new(self, record: ExperimentRecord) -> None:
         named = _name_item(record.name, record.experiment_id)
-        self._table.write_together([self._table.to_put(experiment_item(record), ABSENT), self._table.to_put(named, ABSENT)])
+        self._table.write_together([self._table.to_put(experiment_item(record), self._table.absent()), self._table.to_put(named, self._table.absent())])
 
     def get(self, experiment_id: str | int | None, view: int = ViewType.ALL) -> ExperimentRecord:
         """The experiment with that id, if it is in the view.
@@ -100,8 +105,8 @@ class Experiments:
             MlflowException: as `get`; whatever the change raises; `BAD_REQUEST`, the new name is taken;
                 `TEMPORARILY_UNAVAILABLE`, others wrote in between every time.
         """
-        mine = secrets.token_hex(8)
-        for attempt in range(_ATTEMPTS):
+        mine, attempts = secrets.token_hex(8), Attempts(f"The experiment {experiment_id}")
+        while True:
             record = self.get(experiment_id)
             # A request whose answer got lost was sent again by botocore, and met its own write.
             if record.writer == mine:
@@ -112,30 +117,31 @@ class Experiments:
             try:
                 self._write(record, name)
             except ConflictError as conflict:
-                if any(place > 0 for place in conflict.failed):
+                # Where the version is another one too, it is to be read anew first: the name may be our own write's.
+                if conflict.failed and 0 not in conflict.failed:
                     raise MlflowException(f"The name '{record.name}' is taken by another experiment", codes.BAD_REQUEST) from conflict
-                wait(attempt)
+                attempts.again()
             else:
                 return
-        raise _too_contended(experiment_id)
 
     def _write(self, record: ExperimentRecord, old_name: str) -> None:
-        unchanged = Expression(text="#version = :version", names={"#version": "version"}, values={":version": {"N": str(record.version)}})
+        unchanged = is_version(record.version)
         if record.name == old_name:
             self._table.put(experiment_item(record), unchanged)
             return
         named = _name_item(record.name, record.experiment_id)
         put, delete = self._table.to_put, self._table.to_delete
-        self._table.write_together([put(experiment_item(record), unchanged), put(named, ABSENT), delete(name_key(old_name))])
+        self._table.write_together([put(experiment_item(record), unchanged), put(named, self._table.absent()), delete(name_key(old_name))])
 
     def set_stage(self, experiment_id: str, stage: str) -> None:
         """Delete or restore an experiment and all its runs. The runs first, so that who was interrupted can do it again.
 
         Raises:
-            MlflowException: `RESOURCE_DOES_NOT_EXIST`, there is none, or it is in that stage already.
+            MlflowException: `RESOURCE_DOES_NOT_EXIST`, there is none, or it is in that stage already; `INVALID_PARAMETER_VALUE` for what is no number.
         """
         view = ViewType.ACTIVE_ONLY if stage == LifecycleStage.DELETED else ViewType.DELETED_ONLY
         record = self.get(experiment_id, view)
+        _parse_experiment_id(experiment_id)  # here no id is not the default one's
         self._mark_runs(record.experiment_id, stage, of=None)
 
         def mark(record: ExperimentRecord) -> None:
@@ -156,7 +162,7 @@ class Experiments:
         return [(experiment_id, item[SORT]["S"]) for item in self._table.query(experiment_id, Where(keep=keep, attributes=(SORT,)))]
 
     def remove(self, experiment_id: str) -> None:
-        """Delete a deleted experiment and all its runs for ever.
+        """Delete a deleted experiment and all that is in it for ever.
 
         Raises:
             MlflowException: `RESOURCE_DOES_NOT_EXIST`, there is none, or it is not deleted.
@@ -164,6 +170,10 @@ class Experiments:
         record = self.get(experiment_id, ViewType.DELETED_ONLY)
         for _, run_id in self.run_keys(record.experiment_id):
             self._runs.remove(run_id)
+        for model in self._models.of(record.experiment_id):
+            self._models.remove(model.model_id)
+        for item in list(self._table.query(datasets_partition(record.experiment_id), Where(attributes=(SORT,)))):
+            self._table.delete((datasets_partition(record.experiment_id), item[SORT]["S"]))
         delete = self._table.to_delete
         self._table.write_together([delete(experiment_key(record.experiment_id)), delete(name_key(record.name))])
 
@@ -185,7 +195,3 @@ def _not_found(number: int) -> MlflowException:
 
 def _already_exists(name: str) -> MlflowException:
     return MlflowException(f"Experiment(name={name}) already exists.", codes.RESOURCE_ALREADY_EXISTS)
-
-
-def _too_contended(experiment_id: str) -> MlflowException:
-    return MlflowException(f"The experiment {experiment_id} was changed by others {_ATTEMPTS} times in a row", codes.TEMPORARILY_UNAVAILABLE)

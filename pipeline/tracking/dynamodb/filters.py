@@ -14,7 +14,7 @@ from mlflow.utils.search_utils import SearchUtils
 
 from pipeline.tracking.dynamodb import values
 from pipeline.tracking.dynamodb.client import Expression, Item
-from pipeline.tracking.dynamodb.comparisons import Value, matches
+from pipeline.tracking.dynamodb.comparisons import Comparison, matches
 from pipeline.tracking.dynamodb.items import DatasetUse, RunRecord
 
 Rule = Callable[[RunRecord], bool]
@@ -25,13 +25,8 @@ _PUSHED = {"=": "=", "!=": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Clause:
-    """One comparison of a filter: its kind (`attribute`, `metric`, `parameter`, `tag`, `dataset`), and the rest as MLflow parsed it."""
-
-    kind: str
-    key: str
-    comparator: str
-    value: Value | tuple[Value, ...]
+class Clause(Comparison):
+    """A comparison of runs: `attribute`, `metric`, `parameter`, `tag` or `dataset`."""
 
     def holds(self, record: RunRecord) -> bool:
         """Whether the run is one that is asked for, as SQLite sees it."""
@@ -63,7 +58,7 @@ class Clause:
         if self.kind == "attribute" and self.key in _PUSHED_ATTRIBUTES:
             path, names = key, {key: self.key}
         elif self.kind in maps:
-            path, names = f"#{maps[self.kind]}.{key}", {f"#{maps[self.kind]}": maps[self.kind], key: self.key}
+            path, names = f"#{maps[self.kind]}.{key}", {f"#{maps[self.kind]}": maps[self.kind], key: values.name(self.key)}
         else:
             return None
         if self.comparator in ("IS NULL", "IS NOT NULL"):
@@ -81,9 +76,9 @@ class Clause:
         if not isinstance(self.value, str):
             if "S" in wanted:
                 return Expression(text=f"attribute_exists({path})", names=names)
-            # Numbers too large for DynamoDB are kept as texts, which it doesn't compare with numbers.
+            # Numbers too large for DynamoDB are kept as texts, which it doesn't compare with numbers (and moto falls over).
             text = f"{value}_text"
-            return Expression(text=f"({compared} OR attribute_type({path}, {text}))", names=names, values={value: wanted, text: {"S": "S"}})
+            return Expression(text=f"(attribute_type({path}, {text}) OR {compared})", names=names, values={value: wanted, text: {"S": "S"}})
         return Expression(text=compared, names=names, values={value: wanted})
 
 

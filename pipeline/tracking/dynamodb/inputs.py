@@ -16,7 +16,6 @@ from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR
 from pipeline.tracking.dynamodb import values
 from pipeline.tracking.dynamodb.client import ConflictError, Item, Key, Table
 from pipeline.tracking.dynamodb.items import DatasetUse, RunRecord
-from pipeline.tracking.dynamodb.runs import ABSENT
 from pipeline.tracking.dynamodb.schema import PARTITION, SORT, dataset_id, datasets_partition
 
 
@@ -43,7 +42,7 @@ def put_datasets(table: Table, experiment_id: str, datasets: Iterable[Dataset]) 
             table.put(_piece(key, piece))
         head = _piece(_head_key(experiment_id, identity), first)
         try:
-            table.put({**head, "token": {"S": token}, "others": {"N": str(len(others))}}, ABSENT)
+            table.put({**head, "token": {"S": token}, "others": {"N": str(len(others))}}, table.absent())
         except ConflictError:  # it is there already
             for key in keys:
                 table.delete(key)

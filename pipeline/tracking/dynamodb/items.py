@@ -8,13 +8,10 @@ from typing import NamedTuple
 from mlflow.entities import Experiment, ExperimentTag, LifecycleStage, LoggedModelOutput, Metric, Param, Run, RunData, RunInfo, RunOutputs, RunTag
 from mlflow.utils.mlflow_tags import _get_run_name_from_tags
 
-from pipeline.tracking.dynamodb import values
+from pipeline.tracking.dynamodb import parts, values
 from pipeline.tracking.dynamodb.client import Item, Key
 from pipeline.tracking.dynamodb.schema import PARTITION, SORT, START_ORDER, experiment_key, start_order
 
-# DynamoDB takes 400 KB for an item and its entries in local indexes together, and ours has the whole item once more (emulators
-# don't mind). What an item counts is estimated upwards.
-ITEM_BYTES = 195_000
 WORKSPACE = "default"
 
 
@@ -40,14 +37,6 @@ class DatasetUse(NamedTuple):
     tags: list[tuple[str, str]]
 
 
-class Parts(NamedTuple):
-    """Where the sections are that did not fit into a run's item."""
-
-    token: str
-    pieces: int
-    sections: tuple[str, ...]
-
-
 @dataclass(slots=True, kw_only=True)
 class RunRecord:
     """A run with all that its item holds. `version` is the item's as it was read; 0 is a run that isn't there yet."""
@@ -70,7 +59,7 @@ class RunRecord:
     model_outputs: list[tuple[str, int]] = field(default_factory=list)
     version: int = 0
     writer: str = ""
-    parts: Parts | None = None
+    parts: parts.Parts | None = None
 
     @property
     def key(self) -> Key:
@@ -113,7 +102,7 @@ class RunRecord:
 
 def run_item(record: RunRecord) -> Item:
     """What of a run has one value, as it is written for the version after the one that was read."""
-    item: Item = {
+    return {
         PARTITION: {"S": record.experiment_id},
         SORT: {"S": record.run_id},
         START_ORDER: {"S": start_order(record.start_time, record.run_id)},
@@ -128,10 +117,6 @@ def run_item(record: RunRecord) -> Item:
         "version": {"N": str(record.version + 1)},
         "writer": {"S": record.writer},
     }
-    if record.parts:
-        token, pieces, sections = record.parts
-        item["parts"] = {"M": {"token": {"S": token}, "pieces": {"N": str(pieces)}, "sections": {"SS": list(sections)}}}
-    return item
 
 
 def run_sections(record: RunRecord) -> dict[str, Item]:
@@ -151,7 +136,6 @@ def run_sections(record: RunRecord) -> dict[str, Item]:
 
 def read_run(item: Item) -> RunRecord:
     """The run in an item, but for the sections that are elsewhere."""
-    parts = item["parts"]["M"] if "parts" in item else None
     record = RunRecord(
         run_id=item[SORT]["S"],
         experiment_id=item[PARTITION]["S"],
@@ -165,7 +149,7 @@ def read_run(item: Item) -> RunRecord:
         artifact_uri=item["artifact_uri"].get("S", ""),
         version=int(item["version"]["N"]),
         writer=item["writer"]["S"],
-        parts=Parts(parts["token"]["S"], int(parts["pieces"]["N"]), tuple(parts["sections"]["SS"])) if parts else None,
+        parts=parts.read(item),
     )
     read_sections(record, item)
     return record

@@ -11,6 +11,7 @@ from mlflow.utils.validation import _validate_metric
 from pipeline.tracking.dynamodb import values
 from pipeline.tracking.dynamodb.client import Expression, Table, Where
 from pipeline.tracking.dynamodb.items import Point, RunRecord
+from pipeline.tracking.dynamodb.model_items import ModelMetric
 from pipeline.tracking.dynamodb.schema import HISTORY, SORT, runs_partition
 
 Row = tuple[str, Point]
@@ -25,14 +26,24 @@ def rows(metrics: Sequence[Metric]) -> list[Row]:
     for place, metric in enumerate(metrics):
         path = "" if len(metrics) == 1 else f"metrics[{place}]"
         _validate_metric(metric.key, metric.value, metric.timestamp, metric.step, path=path)
-    return list(dict.fromkeys((metric.key, _point(metric)) for metric in metrics))
+    return list(dict.fromkeys((metric.key, kept(metric.value, metric.timestamp, metric.step)) for metric in metrics))
 
 
-def _point(metric: Metric) -> Point:
-    if math.isnan(metric.value):
-        return Point(0.0, metric.timestamp, metric.step, is_nan=True)
-    value = float(metric.value)
-    return Point(math.copysign(values.LARGEST, value) if math.isinf(value) else value, metric.timestamp, metric.step, is_nan=False)
+def kept(value: float, timestamp: int = 0, step: int = 0) -> Point:
+    """A value as it is kept."""
+    if math.isnan(value):
+        return Point(0.0, timestamp, step, is_nan=True)
+    return Point(math.copysign(values.LARGEST, value) if math.isinf(value) else float(value), timestamp, step, is_nan=False)
+
+
+def about_models(metrics: Sequence[Metric], run_id: str) -> dict[str, list[ModelMetric]]:
+    """The values that are about a model, by its id; each one once."""
+    found: dict[str, list[ModelMetric]] = {}
+    for metric in dict.fromkeys(metrics):
+        if metric.model_id is not None:
+            about = (metric.key, kept(metric.value).value, metric.timestamp, metric.step, metric.dataset_name, metric.dataset_digest, run_id)
+            found.setdefault(metric.model_id, []).append(ModelMetric(*about))
+    return found
 
 
 def log(record: RunRecord, logged: Sequence[Row]) -> list[bytes]:

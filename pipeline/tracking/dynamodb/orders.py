@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
@@ -15,6 +16,7 @@ from pipeline.tracking.dynamodb.schema import start_order
 
 # How present a run's value is (0: it is there, 1: it is NaN, 2: it is missing), and the value.
 Found = tuple[int, str | float]
+Record = TypeVar("Record")
 _START_TIME = ("attribute", "start_time")
 
 
@@ -28,14 +30,7 @@ class Term:
 
     def sort(self, records: list[RunRecord]) -> None:
         """Bring the runs into this order; those that are equal in it stay as they are."""
-        value = self._metric if self.kind == "metric" else self._other
-        # Values, then NaN, then what is missing, whichever way the order goes; only values are compared with each other.
-        groups: list[list[RunRecord]] = [[], [], []]
-        for record in records:
-            groups[value(record)[0]].append(record)
-        # Python keeps equal ones as they were in reverse, too.
-        groups[0].sort(key=lambda record: value(record)[1], reverse=not self.ascending)
-        records[:] = [record for group in groups for record in group]
+        arrange(records, self._metric if self.kind == "metric" else self._other, ascending=self.ascending)
 
     def _metric(self, record: RunRecord) -> Found:
         point = record.metrics.get(self.key)
@@ -49,6 +44,17 @@ class Term:
         else:
             found = (record.params if self.kind == "parameter" else record.tags).get(self.key)
         return (0, found) if found is not None else (2, 0.0)
+
+
+def arrange(records: list[Record], value: Callable[[Record], Found], *, ascending: bool) -> None:
+    """Bring records into the order of a value; those that are equal in it stay as they are."""
+    # Values, then NaN, then what is missing, whichever way the order goes; only values are compared with each other.
+    groups: list[list[Record]] = [[], [], []]
+    for record in records:
+        groups[value(record)[0]].append(record)
+    # Python keeps equal ones as they were in reverse, too.
+    groups[0].sort(key=lambda record: value(record)[1], reverse=not ascending)
+    records[:] = [record for group in groups for record in group]
 
 
 def parse(order_by: Sequence[str] | None) -> list[Term]:

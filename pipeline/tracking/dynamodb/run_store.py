@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -22,15 +22,11 @@ from mlflow.entities import (
     RunTag,
     _DatasetSummary,
 )
-from mlflow.entities.metric import MetricWithRunId
 from mlflow.exceptions import MlflowException
 from mlflow.protos import databricks_pb2 as codes
-from mlflow.store.entities.paged_list import PagedList
 from mlflow.store.tracking import SEARCH_MAX_RESULTS_THRESHOLD
-from mlflow.store.tracking.abstract_store import AbstractStore
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_LOGGED_MODELS, MLFLOW_RUN_NAME, _get_run_name_from_tags
 from mlflow.utils.name_utils import _generate_random_name
-from mlflow.utils.search_utils import SearchUtils
 from mlflow.utils.time import get_current_time_millis
 from mlflow.utils.uri import append_to_uri_path
 from mlflow.utils.validation import (
@@ -46,26 +42,29 @@ from mlflow.utils.validation import (
 
 from pipeline.tracking.dynamodb import filters, metrics, orders, search
 from pipeline.tracking.dynamodb import inputs as run_inputs
-from pipeline.tracking.dynamodb.client import Table
+from pipeline.tracking.dynamodb.client import Table, Write
 from pipeline.tracking.dynamodb.experiments import Experiments
-from pipeline.tracking.dynamodb.items import ExperimentRecord, Point, RunRecord
-from pipeline.tracking.dynamodb.runs import Runs
+from pipeline.tracking.dynamodb.items import ExperimentRecord, RunRecord
+from pipeline.tracking.dynamodb.metric_store import MetricStore
+from pipeline.tracking.dynamodb.models import Models
+from pipeline.tracking.dynamodb.runs import Change, Runs
 
 if TYPE_CHECKING:
     from mlflow.models import Model
 
-_ARTIFACTS = "artifacts"
 _DATASET_SUMMARIES = 1000
 
 
-class RunStore(AbstractStore):  # type: ignore[misc] # MLflow's classes have no types here
+class RunStore(MetricStore):
     """What MLflow asks of runs, metrics, params, tags and inputs."""
 
-    def __init__(self, table: Table, runs: Runs, experiments: Experiments) -> None:
-        super().__init__()
-        self._table = table
-        self._runs = runs
-        self._experiments = experiments
+    ARTIFACTS_FOLDER_NAME = "artifacts"
+
+    def __init__(self, table: Table, artifact_root: str) -> None:
+        super().__init__(table)
+        self._runs = Runs(table)
+        self._models = Models(table)
+        self._experiments = Experiments(table, self._runs, self._models, artifact_root)
 
     def create_run(self, experiment_id: str, user_id: str | None, start_time: int | None, tags: Sequence[RunTag] | None, run_name: str | None) -> Run:
         """Make a run, and return it."""
@@ -80,13 +79,13 @@ class RunStore(AbstractStore):  # type: ignore[misc] # MLflow's classes have no 
             user_id=user_id,
             status=RunStatus.to_string(RunStatus.RUNNING),
             start_time=start_time,
-            artifact_uri=append_to_uri_path(experiment.artifact_location, run_id, _ARTIFACTS),
+            artifact_uri=append_to_uri_path(experiment.artifact_location, run_id, self.ARTIFACTS_FOLDER_NAME),
             tags={tag.key: tag.value for tag in all_tags},
         )
-        with _errors_as_sql():
+        with errors_as_sql():
             run = record.entity(RunInputs(dataset_inputs=[]))
-        if len({tag.key for tag in all_tags}) < len(all_tags):
-            raise MlflowException("Two tags of the run have one name", codes.BAD_REQUEST)
+        if len({tag.key for tag in all_tags} - {None}) < len(all_tags):
+            raise MlflowException("Two tags of the run have one name, or one has none", codes.BAD_REQUEST)
         self._runs.create(record)
         return run
 
@@ -103,9 +102,9 @@ class RunStore(AbstractStore):  # type: ignore[misc] # MLflow's classes have no 
     def update_run_info(self, run_id: str, run_status: int | None, end_time: int | None, run_name: str | None) -> RunInfo:
         """Set what is given of a run's status, end and name."""
 
-        def update(record: RunRecord) -> Sequence[bytes]:
+        def update(record: RunRecord) -> Sequence[Write]:
             if run_status is not None:
-                with _errors_as_sql():
+                with errors_as_sql():
                     record.status = RunStatus.to_string(run_status)
             record.end_time = record.end_time if end_time is None else end_time
             _rename(record, run_name)
@@ -133,15 +132,17 @@ class RunStore(AbstractStore):  # type: ignore[misc] # MLflow's classes have no 
 
     def log_metric(self, run_id: str, metric: Metric) -> None:
         """Log one value."""
+        if metric.model_id is not None:
+            # The run is looked at first then, as on SQL, and the value afterwards.
+            _check_run_is_active(self._runs.get(run_id))
         self._log(run_id, metrics_logged=[metric])
 
     def log_param(self, run_id: str, param: Param) -> None:
         """Log a param; it can't be changed afterwards."""
         param = _validate_param(param.key, param.value)
-        if param.value is None:
-            raise MlflowException(f"The param '{param.key}' has no value: NOT NULL constraint failed: params.value", codes.BAD_REQUEST)
+        _check_param_has_a_value(param)
 
-        def log(record: RunRecord) -> Sequence[bytes] | None:
+        def log(record: RunRecord) -> Sequence[Write] | None:
             if param.key not in record.params:
                 record.params[param.key] = param.value
                 return []
@@ -157,13 +158,14 @@ class RunStore(AbstractStore):  # type: ignore[misc] # MLflow's classes have no 
 
     def set_tag(self, run_id: str, tag: RunTag) -> None:
         """Set a tag of a run."""
-        tag = _validate_tag(tag.key, tag.value)
+        with errors_as_sql():
+            tag = _validate_tag(tag.key, tag.value)
         self._log(run_id, tags=[tag])
 
     def delete_tag(self, run_id: str, key: str) -> None:
         """Take a tag from a run."""
 
-        def delete(record: RunRecord) -> Sequence[bytes]:
+        def delete(record: RunRecord) -> Sequence[Write]:
             if key not in record.tags:
                 raise MlflowException(f"No tag with name: {key} in run with id {run_id}", error_code=codes.RESOURCE_DOES_NOT_EXIST)
             del record.tags[key]
@@ -180,11 +182,9 @@ class RunStore(AbstractStore):  # type: ignore[misc] # MLflow's classes have no 
         self._log(run_id, metrics_logged=metrics, params=params, tags=tags)
 
     def _log(self, run_id: str, *, metrics_logged: Sequence[Metric] = (), params: Sequence[Param] = (), tags: Sequence[RunTag] = ()) -> None:
-        if any(metric.model_id is not None for metric in metrics_logged):
-            raise MlflowException("The DynamoDB store has no logged models, so that no metric can be about one", codes.NOT_IMPLEMENTED)
-        logged = metrics.rows(metrics_logged)
+        logged, about_models = metrics.rows(metrics_logged), metrics.about_models(metrics_logged, run_id)
 
-        def log(record: RunRecord) -> Sequence[bytes] | None:
+        def log(record: RunRecord) -> Sequence[Write] | None:
             if not (logged or params or tags):
                 return None
             _log_params(record, params)
@@ -193,7 +193,8 @@ class RunStore(AbstractStore):  # type: ignore[misc] # MLflow's classes have no 
                     _rename(record, tag.value)
                 else:
                     record.tags[tag.key] = tag.value
-            return metrics.log(record, logged)
+            beside, elsewhere = self._models.measure(record, about_models) if about_models else ([], [])
+            return [*self._runs.history(record, metrics.log(record, logged), elsewhere), *beside]
 
         self._change(run_id, log)
 
@@ -205,7 +206,7 @@ class RunStore(AbstractStore):  # type: ignore[misc] # MLflow's classes have no 
             raise TypeError(f"Argument 'mlflow_model' should be mlflow.models.Model, got '{type(mlflow_model)}'")
         said = mlflow_model.get_tags_dict()
 
-        def log(record: RunRecord) -> Sequence[bytes]:
+        def log(record: RunRecord) -> Sequence[Write]:
             value = json.dumps([*json.loads(record.tags.get(MLFLOW_LOGGED_MODELS) or "[]"), said])
             _validate_tag(MLFLOW_LOGGED_MODELS, value)
             record.tags[MLFLOW_LOGGED_MODELS] = value
@@ -225,7 +226,7 @@ class RunStore(AbstractStore):  # type: ignore[misc] # MLflow's classes have no 
         read = run_inputs.distinct(datasets or [])
         run_inputs.put_datasets(self._table, record.experiment_id, [entry.dataset for entry in read])
 
-        def log(record: RunRecord) -> Sequence[bytes]:
+        def log(record: RunRecord) -> Sequence[Write]:
             run_inputs.use(record, read)
             run_inputs.use_models(record, models or [])
             return []
@@ -235,48 +236,11 @@ class RunStore(AbstractStore):  # type: ignore[misc] # MLflow's classes have no 
     def log_outputs(self, run_id: str, models: list[LoggedModelOutput]) -> None:
         """Log which models a run made."""
 
-        def log(record: RunRecord) -> Sequence[bytes]:
+        def log(record: RunRecord) -> Sequence[Write]:
             run_inputs.made_models(record, models)
             return []
 
         self._change(run_id, log)
-
-    def get_metric_history(self, run_id: str, metric_key: str, max_results: int | None = None, page_token: str | None = None) -> PagedList:
-        """All values of a metric, or a page of them."""
-        points = metrics.history(self._table, run_id, metric_key)
-        offset = SearchUtils.parse_start_offset_from_page_token(page_token)
-        end = len(points) if max_results is None else offset + max_results
-        token = SearchUtils.create_page_token(end) if end < len(points) else None
-        return PagedList([point.metric(metric_key) for point in points[offset:end]], token)
-
-    def get_metric_history_bulk(self, run_ids: Iterable[str], metric_key: str, max_results: int) -> list[MetricWithRunId]:
-        """The values of a metric of several runs, by run."""
-        found = [(run_id, point) for run_id in sorted(set(run_ids)) for point in metrics.history(self._table, run_id, metric_key)]
-        return _with_runs(metric_key, found[:max_results])
-
-    def get_max_step_for_metric(self, run_id: str, metric_key: str) -> int:
-        """The largest step of a metric; 0 for none."""
-        return max((point.step for point in metrics.history(self._table, run_id, metric_key)), default=0)
-
-    def get_metric_history_bulk_interval_from_steps(self, run_id: str, metric_key: str, steps: Iterable[int], max_results: int) -> list[MetricWithRunId]:
-        """The values of a metric at these steps."""
-        wanted = set(steps)
-        points = [point for point in metrics.history(self._table, run_id, metric_key) if point.step in wanted]
-        return _with_runs(metric_key, [(run_id, point) for point in metrics.by_step(points)[:max_results]])
-
-    def get_metric_history_bulk_interval(
-        self, run_ids: Iterable[str], metric_key: str, max_results: int, start_step: int | None, end_step: int | None
-    ) -> list[MetricWithRunId]:
-        """At most so many values of a metric of each run, evenly sampled over a range of steps."""
-        if (start_step is None) != (end_step is None):
-            raise MlflowException.invalid_parameter_value("Both start_step and end_step must be specified together, or neither may be specified.")
-        found: list[tuple[str, Point]] = []
-        for run_id in run_ids:
-            points = metrics.by_step(metrics.history(self._table, run_id, metric_key))
-            if start_step is not None and end_step is not None:
-                points = [point for point in points if start_step <= point.step <= end_step]
-            found += [(run_id, point) for point in metrics.sample(points, max(1, max_results))]
-        return _with_runs(metric_key, found)
 
     def _search_runs(
         self,
@@ -312,8 +276,8 @@ class RunStore(AbstractStore):  # type: ignore[misc] # MLflow's classes have no 
             for experiment_id, name, digest, context in list(found)[:_DATASET_SUMMARIES]
         ]
 
-    def _change(self, run_id: str, change: Callable[[RunRecord], Sequence[bytes] | None]) -> RunRecord:
-        def checked(record: RunRecord) -> Sequence[bytes] | None:
+    def _change(self, run_id: str, change: Change) -> RunRecord:
+        def checked(record: RunRecord) -> Sequence[Write] | None:
             _check_run_is_active(record)
             return change(record)
 
@@ -328,10 +292,12 @@ class RunStore(AbstractStore):  # type: ignore[misc] # MLflow's classes have no 
 
 
 @contextmanager
-def _errors_as_sql() -> Iterator[None]:
+def errors_as_sql() -> Iterator[None]:
     """MLflow's entities raise plain exceptions, which its SQL store turns into internal errors."""
     try:
         yield
+    except MlflowException:
+        raise
     except Exception as error:  # they have no class of their own
         raise MlflowException(error, codes.INTERNAL_ERROR) from error
 
@@ -382,8 +348,11 @@ def _log_params(record: RunRecord, params: Sequence[Param]) -> None:
         raise MlflowException(
             f"Changing param values is not allowed. Params were already logged='{changed}' for run ID='{record.run_id}'.", codes.INVALID_PARAMETER_VALUE
         )
-    record.params.update({param.key: param.value for param in params})
+    for param in params:
+        _check_param_has_a_value(param)
+        record.params[param.key] = param.value
 
 
-def _with_runs(key: str, found: Iterable[tuple[str, Point]]) -> list[MetricWithRunId]:
-    return [MetricWithRunId(run_id=run_id, metric=point.metric(key)) for run_id, point in found]
+def _check_param_has_a_value(param: Param) -> None:
+    if param.value is None:
+        raise MlflowException(f"The param '{param.key}' has no value: NOT NULL constraint failed: params.value", codes.BAD_REQUEST)

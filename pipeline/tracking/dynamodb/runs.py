@@ -9,23 +9,23 @@ from __future__ import annotations
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from threading import Lock
 
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, TEMPORARILY_UNAVAILABLE
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
-from pipeline.tracking.dynamodb import values
-from pipeline.tracking.dynamodb.client import ConflictError, Expression, Item, Key, Table, Where, wait
-from pipeline.tracking.dynamodb.items import ITEM_BYTES, Parts, RunRecord, read_run, read_sections, run_item, run_sections
+from pipeline.tracking.dynamodb import parts, values
+from pipeline.tracking.dynamodb.client import Attempts, ConflictError, Expression, Item, Key, Table, Where, Write, is_version
+from pipeline.tracking.dynamodb.items import RunRecord, read_run, read_sections, run_item, run_sections
 from pipeline.tracking.dynamodb.schema import HISTORY, PART, PARTITION, SORT, history_key, part_key, pointer_key, runs_partition
 
-# A change works out what a run becomes, and returns the metrics that it logs, packed; or `None` when it leaves the run as it is.
-Change = Callable[[RunRecord], Sequence[bytes] | None]
+# A change works out what a run becomes, and returns what is written with it; or `None` when it leaves the run as it is.
+Change = Callable[[RunRecord], Sequence[Write] | None]
 
-ABSENT = Expression(text="attribute_not_exists(#sort)", names={"#sort": SORT})
 PRESENT = Expression(text="attribute_exists(#sort)", names={"#sort": SORT})
-_ATTEMPTS = 40
 _REMEMBERED = 10_000
+_ELSEWHERE = "elsewhere"
 
 
 class Runs:
@@ -42,7 +42,7 @@ class Runs:
         record.writer = secrets.token_hex(8)
         partition, sort = pointer_key(record.run_id)
         pointer = {PARTITION: {"S": partition}, SORT: {"S": sort}, "experiment": {"S": record.experiment_id}}
-        self._table.write_together([self._table.to_put(self._item(record), ABSENT), self._table.to_put(pointer, ABSENT)])
+        self._table.create([self._item(record), pointer], f"The run {record.run_id}")
         self._remember(record.run_id, record.experiment_id)
 
     def get(self, run_id: str) -> RunRecord:
@@ -51,15 +51,15 @@ class Runs:
         Raises:
             MlflowException: `RESOURCE_DOES_NOT_EXIST`.
         """
-        for attempt in range(_ATTEMPTS):
+        attempts = Attempts(f"The run {run_id}")
+        while True:
             item = self._table.get(self.key(run_id))
             if item is None:
                 raise _not_found(run_id)
             record = read_run(item)
             if self._add_parts(record):
                 return record
-            wait(attempt)
-        raise _too_contended(run_id)
+            attempts.again()
 
     def key(self, run_id: str) -> Key:
         """Where the item of the run with that id is.
@@ -84,26 +84,25 @@ class Runs:
             MlflowException: `RESOURCE_DOES_NOT_EXIST`; whatever the change raises; `TEMPORARILY_UNAVAILABLE`, others wrote in
                 between every time.
         """
-        mine = secrets.token_hex(8)
-        for attempt in range(_ATTEMPTS):
+        mine, attempts = secrets.token_hex(8), Attempts(f"The run {run_id}")
+        while True:
             record = self.get(run_id)
             # A request whose answer got lost was sent again by botocore, and met its own write.
             if record.writer == mine:
                 return record
             before = record.parts
             record.writer = mine
-            history = change(record)
-            if history is None:
+            beside = change(record)
+            if beside is None:
                 return record
             try:
-                self._write(record, history)
+                self._write(record, beside)
             except ConflictError:
-                wait(attempt)
+                attempts.again()
             else:
-                self._drop_parts(run_id, before)
+                parts.drop(self._table, partial(part_key, run_id), before)
                 record.version += 1
                 return record
-        raise _too_contended(run_id)
 
     def mark(self, key: Key, lifecycle_stage: str, deleted_time: int | None) -> None:
         """Set a run's lifecycle stage in place, without reading it."""
@@ -120,67 +119,46 @@ class Runs:
 
     def remove(self, run_id: str) -> None:
         """Delete a run for ever. Its pointer goes last: until then, whoever tries again finds the rest."""
-        key = self.key(run_id)
-        self._table.delete(key)
-        others = [item[SORT]["S"] for item in self._table.query(runs_partition(run_id), Where(attributes=(SORT,)))]
-        for sort in sorted(others):  # history, part, pointer
-            self._table.delete((runs_partition(run_id), sort))
+        self._table.delete(self.key(run_id))
+        others = list(self._table.query(runs_partition(run_id), Where(attributes=(SORT, _ELSEWHERE))))
+        for item in sorted(others, key=lambda item: str(item[SORT]["S"])):  # history, part, pointer
+            for key in item.get(_ELSEWHERE, {"L": []})["L"]:
+                self._table.delete((key["M"][PARTITION]["S"], key["M"][SORT]["S"]))
+            self._table.delete((runs_partition(run_id), item[SORT]["S"]))
         with self._lock:
             self._pointers.pop(run_id, None)
 
-    def _write(self, record: RunRecord, history: Sequence[bytes]) -> None:
-        unchanged = Expression(text="#version = :version", names={"#version": "version"}, values={":version": {"N": str(record.version)}})
-        item = self._item(record)
-        if not history:
-            self._table.put(item, unchanged)
-            return
-        writes = [self._table.to_put(item, unchanged)]
-        for part, packed in enumerate(history):
+    def history(self, record: RunRecord, packed: Sequence[bytes], elsewhere: Sequence[Key]) -> list[Write]:
+        """What puts a batch of metrics into a run's history; `elsewhere` is where the batch has more, that goes when the run goes."""
+        writes = []
+        for part, points in enumerate(packed):
             partition, sort = history_key(record.run_id, record.version + 1, part)
-            writes.append(self._table.to_put({PARTITION: {"S": partition}, SORT: {"S": sort}, "points": {"B": packed}}))
-        self._table.write_together(writes)
+            item: Item = {PARTITION: {"S": partition}, SORT: {"S": sort}, "points": {"B": points}}
+            if elsewhere and part == 0:
+                item[_ELSEWHERE] = {"L": [{"M": self._table.key(key)} for key in elsewhere]}
+            writes.append(self._table.to_put(item))
+        return writes
+
+    def _write(self, record: RunRecord, beside: Sequence[Write]) -> None:
+        unchanged = is_version(record.version)
+        item = self._item(record)
+        if beside:
+            self._table.write_together([self._table.to_put(item, unchanged), *beside])
+        else:
+            self._table.put(item, unchanged)
 
     def _item(self, record: RunRecord) -> Item:
-        """The run's item. What is too large for it is put beside it first, where nobody looks until the item says so."""
-        record.parts = None
-        sections = run_sections(record)
-        sizes = {name: sum(values.room(value) for value in attributes.values()) for name, attributes in sections.items()}
-        room = ITEM_BYTES - sum(values.room(value) for value in run_item(record).values())
-        kept: Item = {}
-        elsewhere = []
-        for name in sorted(sections, key=lambda name: sizes[name]):
-            room -= sizes[name]
-            if room >= 0:
-                kept.update(sections[name])
-            else:
-                elsewhere.append(name)
-        if elsewhere:
-            record.parts = self._put_parts(record.run_id, sections, elsewhere)
-        return {**run_item(record), **kept}
-
-    def _put_parts(self, run_id: str, sections: dict[str, Item], elsewhere: Sequence[str]) -> Parts:
-        packed = values.pack({name: _as_text(sections[name]) for name in elsewhere})
-        token, pieces = secrets.token_hex(8), values.split(packed)
-        for place, piece in enumerate(pieces):
-            partition, sort = part_key(run_id, token, place)
-            self._table.put({PARTITION: {"S": partition}, SORT: {"S": sort}, "part": {"B": piece}})
-        return Parts(token, len(pieces), tuple(elsewhere))
+        item, record.parts = parts.fit(self._table, partial(part_key, record.run_id), run_item(record), run_sections(record))
+        return item
 
     def _add_parts(self, record: RunRecord) -> bool:
         """Put in what is elsewhere. It is gone when another writer has replaced it: then the run is to be read anew."""
         if record.parts is None:
             return True
-        keys = [part_key(record.run_id, record.parts.token, place) for place in range(record.parts.pieces)]
-        found = self._table.get_many(keys)
-        if len(found) < len(keys):
-            return False
-        for attributes in values.unpack(b"".join(found[key]["part"]["B"] for key in keys)).values():
-            read_sections(record, _from_text(attributes))
-        return True
-
-    def _drop_parts(self, run_id: str, parts: Parts | None) -> None:
-        for place in range(parts.pieces if parts else 0):
-            self._table.delete(part_key(run_id, parts.token if parts else "", place))
+        found = parts.load(self._table, partial(part_key, record.run_id), record.parts)
+        for attributes in found or []:
+            read_sections(record, attributes)
+        return found is not None
 
     def _remember(self, run_id: str, experiment_id: str) -> None:
         with self._lock:
@@ -189,21 +167,8 @@ class Runs:
                 self._pointers.popitem(last=False)
 
 
-def _as_text(attributes: Item) -> Item:
-    """Attributes as JSON holds them: bytes are not."""
-    return {name: {"B": value["B"].hex()} if "B" in value else value for name, value in attributes.items()}
-
-
-def _from_text(attributes: Item) -> Item:
-    return {name: {"B": bytes.fromhex(value["B"])} if "B" in value else value for name, value in attributes.items()}
-
-
 def _not_found(run_id: str) -> MlflowException:
     return MlflowException(f"Run with id={run_id} not found", RESOURCE_DOES_NOT_EXIST)
-
-
-def _too_contended(run_id: str) -> MlflowException:
-    return MlflowException(f"The run {run_id} was changed by others {_ATTEMPTS} times in a row", TEMPORARILY_UNAVAILABLE)
 
 
 # `remove` sorts by these words; the pointer has to come last.

@@ -1,4 +1,4 @@
-"""The table: its keys, its one index, and how it is made and checked.
+"""The table: its keys, and its one index.
 
     experiment_id              run_uuid              what it is
     <experiment id>            <run id>              a run, with its latest metrics, params and tags
@@ -8,6 +8,10 @@
     experiments                <experiment id>       an experiment; 19 digits, so that they sort as numbers
     experiment-name#<name>     name                  which experiment has that name
     datasets#<experiment id>   <sum>#<n>             a data set that runs of the experiment read
+    models#<experiment id>     <model id>            a logged model, with its params and tags
+    models#<experiment id>     <model id>#metrics#…  the metrics of one batch of a run that are about the model
+    models#<experiment id>     <model id>#part#…     what did not fit into the model's item
+    model#<model id>           pointer               which experiment the model is in
     counter                    experiment            the last experiment id that was given
 
 The key attributes' names are a run's, whose items people read; the other items share them. What MLflow finds by id is found by
@@ -19,15 +23,12 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_STATE
-
 from pipeline.tracking.dynamodb.address import Address
 from pipeline.tracking.dynamodb.client import Key, Table
 
 PARTITION = "experiment_id"
 SORT = "run_uuid"
-# The index's sort key: a run's place in MLflow's default order, newest first, then by id.
+# The index's sort key: a run's or a model's place in MLflow's default order, newest first, then by id.
 START_ORDER = "start_order"
 BY_START = "by_start"
 EXPERIMENTS = "experiments"
@@ -85,6 +86,31 @@ def dataset_id(name: str, digest: str) -> str:
     return hashlib.sha256(f"{len(name)}:{name}{digest}".encode()).hexdigest()[:32]
 
 
+def models_partition(experiment_id: str) -> str:
+    """The partition of an experiment's logged models."""
+    return f"models#{experiment_id}"
+
+
+def model_pointer_key(model_id: str) -> Key:
+    """The key of the item that says which experiment a model is in."""
+    return (f"model#{model_id}", POINTER)
+
+
+def model_metrics(model_id: str, run_id: str = "") -> str:
+    """How the sort keys begin of the metrics about a model, or of those that one run has logged."""
+    return f"{model_id}#metrics#{run_id}"
+
+
+def model_metrics_key(experiment_id: str, model_id: str, run_id: str, version: int) -> Key:
+    """The key of the metrics about a model that came with one version of a run."""
+    return (models_partition(experiment_id), f"{model_metrics(model_id, run_id)}#{version:012d}")
+
+
+def model_part_key(experiment_id: str, model_id: str, token: str, part: int) -> Key:
+    """The key of one part of what did not fit into a model's item."""
+    return (models_partition(experiment_id), f"{model_id}#part#{token}#{part:04d}")
+
+
 def start_order(start_time: int | None, run_id: str) -> str:
     """A text that sorts as MLflow sorts runs by default: by start time, newest first and missing ones last, then by id."""
     return f"{_LATEST - start_time:020d}#{run_id}" if start_time is not None else f"~#{run_id}"
@@ -99,31 +125,6 @@ def definition() -> dict[str, Any]:
         "LocalSecondaryIndexes": [{"IndexName": BY_START, "KeySchema": _keys(START_ORDER), "Projection": {"ProjectionType": "ALL"}}],
         "BillingMode": "PAY_PER_REQUEST",
     }
-
-
-def create_table(address: Address, *, recovery: bool = True) -> None:
-    """Make the table and wait until it is there; `recovery` turns point-in-time recovery on, which emulators may not have.
-
-    Raises:
-        botocore's errors: the command that calls this says them.
-    """
-    client = open_table(address).client
-    client.create_table(TableName=address.table, **definition())
-    client.get_waiter("table_exists").wait(TableName=address.table, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
-    if recovery:
-        client.update_continuous_backups(TableName=address.table, PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": True})
-
-
-def check_table(address: Address) -> None:
-    """Look whether the table is one that this store can work with.
-
-    Raises:
-        MlflowException: `INVALID_STATE`, its keys or its index are not those of `definition`.
-    """
-    found = open_table(address).client.describe_table(TableName=address.table)["Table"]
-    indexes = {index["IndexName"]: index["KeySchema"] for index in found.get("LocalSecondaryIndexes", [])}
-    if found["KeySchema"] != _keys(SORT) or indexes.get(BY_START) != _keys(START_ORDER):
-        raise MlflowException(f"The table '{address.table}' has other keys ({found['KeySchema']}) or indexes ({indexes}) than this store needs", INVALID_STATE)
 
 
 def _keys(sort: str) -> list[dict[str, str]]:

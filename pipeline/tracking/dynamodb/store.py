@@ -1,4 +1,4 @@
-"""MLflow's tracking store on DynamoDB, for experiments and runs: `dynamodb://<table>?region=…&endpoint=…`.
+"""MLflow's tracking store on DynamoDB, for experiments, runs and logged models: `dynamodb://<table>?region=…&endpoint=…`.
 
 It answers as MLflow's own SQL store does: same checks, results, orders, error codes and messages. MLflow finds it by the entry
 point `mlflow.tracking_store`. What it doesn't do is in `refusals`.
@@ -20,23 +20,22 @@ from mlflow.utils.validation import _validate_experiment_artifact_location_lengt
 
 from pipeline.tracking.dynamodb import experiment_search
 from pipeline.tracking.dynamodb.address import parse_address
-from pipeline.tracking.dynamodb.experiments import Experiments
 from pipeline.tracking.dynamodb.items import ExperimentRecord
+from pipeline.tracking.dynamodb.model_store import ModelStore
 from pipeline.tracking.dynamodb.refusals import refuse_the_rest
-from pipeline.tracking.dynamodb.run_store import RunStore, check_max_results
-from pipeline.tracking.dynamodb.runs import Runs
+from pipeline.tracking.dynamodb.run_store import check_max_results
 from pipeline.tracking.dynamodb.schema import open_table
 
 
 @refuse_the_rest
-class DynamoDbStore(RunStore):
-    """Experiments and runs in a DynamoDB table. `artifact_uri` is where experiments keep artefacts that say nothing else."""
+class DynamoDbStore(ModelStore):
+    """Experiments, runs and logged models in a DynamoDB table. `artifact_uri` is where experiments keep artefacts that say nothing else."""
 
     def __init__(self, store_uri: str, artifact_uri: str | None = None) -> None:
-        table = open_table(parse_address(store_uri))
-        runs = Runs(table)
-        self.artifact_root_uri = resolve_uri_if_local(artifact_uri or DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)
-        super().__init__(table, runs, Experiments(table, runs, self.artifact_root_uri))
+        address = parse_address(store_uri)
+        table = open_table(address)
+        self.artifact_root_uri = resolve_uri_if_local(artifact_uri or address.artifacts or DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)
+        super().__init__(table, self.artifact_root_uri)
         self._experiments.ensure_default()
 
     def create_experiment(self, name: str, artifact_location: str | None = None, tags: Sequence[ExperimentTag] | None = None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.tracking.dynamodb.client import Item
@@ -13,12 +14,13 @@ LARGEST = 1.7976931348623157e308
 # DynamoDB's numbers have 38 digits between these; a double beyond them is kept as text.
 _SMALLEST_NUMBER, _LARGEST_NUMBER = 1e-129, 9e125
 _NOT_A_NUMBER = "NaN"
+_NO_KEY = "\0"
 PART_BYTES = 350_000
 
 
 def text(value: str | None) -> Item:
     """A text, or nothing."""
-    return {"NULL": True} if value is None else {"S": value}
+    return {"NULL": True} if value is None else {"S": str(value)}
 
 
 def whole(value: int | None) -> Item:
@@ -33,9 +35,14 @@ def double(value: float, *, is_nan: bool) -> Item:
     return {"N": repr(value)} if value == 0 or _SMALLEST_NUMBER <= abs(value) <= _LARGEST_NUMBER else {"S": repr(value)}
 
 
-def texts(values: dict[str, str | None]) -> Item:
+def texts(values: Mapping[str, str | None]) -> Item:
     """A map of texts."""
-    return {"M": {key: text(value) for key, value in values.items()}}
+    return {"M": {name(key): text(value) for key, value in values.items()}}
+
+
+def name(key: str) -> str:
+    """A key as an attribute's name, which is never empty."""
+    return key or _NO_KEY
 
 
 def read_text(value: Item | None) -> str | None:
@@ -57,7 +64,7 @@ def read_double(value: Item) -> tuple[float, bool]:
 
 def read_texts(value: Item | None) -> dict[str, str | None]:
     """What `texts` wrote; empty for an attribute that isn't there."""
-    return {key: entry.get("S") for key, entry in value["M"].items()} if value else {}
+    return {"" if key == _NO_KEY else key: entry.get("S") for key, entry in value["M"].items()} if value else {}
 
 
 def pack(value: object) -> bytes:
