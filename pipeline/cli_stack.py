@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Start, stop and look at the observability stack.", no_args_is_help=True, rich_markup_mode=None)
 
-PartOption = Annotated[str, typer.Option("--part", help="obs: everything; lineage: only Marquez and its database.", metavar="PART")]
+PartOption = Annotated[str, typer.Option("--part", help="obs: all but MLflow; lineage: Marquez; mlflow: MLflow; all.", metavar="PART")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 # Older samples than prometheus.yml's out_of_order_time_window are refused, and kept data is no older either.
 WINDOW_DAYS = 30
@@ -55,7 +55,7 @@ def up(
 
 
 @app.command(epilog="Examples: pipeline stack down · pipeline stack down --part lineage")
-def down(part: PartOption = "obs") -> None:
+def down(part: PartOption = "all") -> None:
     """Stop the stack; what it has stored is kept."""
     from pipeline.settings import load
     from pipeline.stack import lifecycle
@@ -75,8 +75,9 @@ def reset(yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] =
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError("reset deletes data, and there is no terminal to ask on", hint="say so with --yes (make obs.reset ARGS=--yes)")
-        _say(f"Metrics, logs, traces, lineage and Grafana's own data will be deleted: {', '.join(engine.volumes()) or 'nothing is there'}.")
-        _say("The runs' folder stays, and the next `make obs.up` reads it in again.")
+        _say("Metrics, logs, traces, lineage, Grafana's own data, and MLflow's experiments and models will be deleted:")
+        _say(f"{', '.join(engine.volumes()) or 'nothing is there'}.")
+        _say("The runs' folder stays, and the next `make obs.up` reads it in again; MLflow's part can't be had back.")
         typer.confirm("Delete?", abort=True, err=True)
     deleted = lifecycle.reset(engine)
     typer.echo(f"deleted {', '.join(deleted)}" if deleted else "there was nothing to delete")
@@ -170,6 +171,8 @@ def _tell(started: Started, settings: Settings) -> None:
     old = sum(1 for seconds in times if seconds < time.time() - WINDOW_DAYS * 86400)
     if old and "prometheus" in started.services:
         typer.echo(f"{old} of {_runs(len(times))} began over {WINDOW_DAYS} days ago: Prometheus takes no samples that old (docs/stack.md)")
+    if "mlflow" in started.services and settings.mlflow_tracking_uri is None:
+        typer.echo(f"runs are sent to MLflow with MLFLOW_TRACKING_URI={settings.mlflow_url} (in .env, or after make run)")
     opened = f"open {started.addresses[0][0]}" if times and started.addresses else "make run"
     typer.echo(f"next: {opened}; make obs.status and make obs.logs look at the services; make obs.down stops them and keeps the data")
 

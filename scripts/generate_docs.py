@@ -1,7 +1,7 @@
 """Writes the documents that are made from the code, so that they can't drift: `make docs`; `--check` only compares.
 
 docs/settings.md comes from `pipeline/settings.py`, docs/telemetry.md from `pipeline/names.py`, docs/bundle.md from the
-schemas of the bundle's files, docs/contracts-study.md from the study's contracts.
+schemas of the bundle's files, docs/contracts-study.md from the study's contracts, and the table in docs/mlflow.md from the DynamoDB store.
 """
 
 import re
@@ -80,11 +80,21 @@ def contracts() -> str:
     return contracts_markdown(load_app("pipeline.study:PIPELINE").contracts)
 
 
+def what_works_in_mlflow() -> str:
+    """docs/mlflow.md, one table of which is made."""
+    import mlflow.exceptions  # noqa: F401 - before what is its plugin
+
+    from pipeline.tracking.dynamodb import coverage
+
+    return coverage.shown((DOCS / "mlflow.md").read_text(encoding="utf-8"))
+
+
 GENERATED: dict[str, Callable[[], str]] = {
     "settings.md": settings,
     "telemetry.md": telemetry_docs.markdown,
     "bundle.md": telemetry_docs.bundle_markdown,
     "contracts-study.md": contracts,
+    "mlflow.md": what_works_in_mlflow,
 }
 
 

@@ -45,7 +45,8 @@ def replay_text(found: Replay) -> str:
     """The runs that were sent, one a line, and what it came to."""
     rows = [(each.run_id, f"{each.entry.events} of {each.entry.total or 0}", each.entry.state.value, each.entry.detail) for each in found.sent]
     table = [aligned([("RUN", "EVENTS", "LINEAGE", ""), *rows])] if rows else []
-    return "\n\n".join([*table, _sentence(found)])
+    mlflow = [f"MLflow took {found.entered} run{'' if found.entered == 1 else 's'} that waited"] if found.entered else []
+    return "\n\n".join([*table, *mlflow, _sentence(found)])
 
 
 def _sentence(found: Replay) -> str:
@@ -63,5 +64,6 @@ def replay_json(found: Replay) -> dict[str, Any]:
         "target": found.target,
         "sent": [{"run_id": each.run_id, **each.entry.as_json()} for each in found.sent],
         "waiting": found.waiting,
+        "entered_in_mlflow": found.entered,
         "problem": found.problem.message if found.problem else None,
     }

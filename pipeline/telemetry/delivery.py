@@ -52,12 +52,13 @@ class Sent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
-    """What a replay came to: the runs that were sent, how many still wait, and why it stopped, if it did."""
+    """What a replay came to: the runs that were sent, how many still wait, and why it stopped, if it did. `entered` are those that MLflow took."""
 
     target: str
     sent: tuple[Sent, ...]
     waiting: int
     problem: BackendError | None
+    entered: int = 0
 
     @property
     def failed(self) -> tuple[Sent, ...]:

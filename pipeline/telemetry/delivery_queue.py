@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import RunNotFoundError
+from pipeline.lake_address import dataset_place
 from pipeline.records import State
 from pipeline.settings import variable
 from pipeline.telemetry import bundle, delivery_entry
@@ -101,11 +102,11 @@ def _told(folder: Path) -> _Told | None:
         record = found.manifest
         return _Told(
             job=(str(record["settings"].get(variable("openlineage_namespace"), "default")), found.pipeline),
-            lake=str(record["lake"]["name"]),
+            lake=" ".join(dataset_place(str(record["lake"]["address"]), str(record["lake"]["name"]), "")),
             completed=frozenset(str(step["name"]) for step in record["steps"] if step["state"] == State.COMPLETED.value),
             is_finished=found.is_finished,
         )
-    except (RunNotFoundError, LookupError, TypeError, AttributeError, RecursionError):
+    except (RunNotFoundError, LookupError, TypeError, ValueError, AttributeError, RecursionError):
         return None  # somebody's bundle, whatever is wrong with it, must not keep the others from going
 
 

@@ -12,7 +12,7 @@ from enum import IntEnum
 from typing import TypeGuard
 
 from pipeline import names
-from pipeline.records import Check, DatasetVersion, Estimate, Failure, Gate, Outcome, Run, Severity, State, StepRun
+from pipeline.records import Check, DatasetVersion, Estimate, ExperimentRun, Failure, Gate, Outcome, Run, Severity, State, StepRun
 from pipeline.telemetry import identity, privacy
 from pipeline.telemetry.manifest import seconds
 
@@ -97,6 +97,7 @@ def run_finished(run: Run) -> Iterator[Line]:
         names.RUN_ROWS_IN: sum(source.rows for source in run.inputs),
         names.RUN_ROWS_QUARANTINED: sum(sum(step.rows_quarantined.values()) for step in run.steps),
         names.RUN_STEPS: len(run.steps),
+        **_in_mlflow(run.experiment),
         **_failure(run.failure),
     }
     body = f"run {run.id} {_ended(run.state, took)}" + (f", gate {run.gate.value}" if run.gate else "")
@@ -167,6 +168,7 @@ def _estimate(run: Run, estimate: Estimate) -> Line:
         names.MODEL_P: estimate.p_value,
         names.MODEL_FIT_CONVERGED: estimate.converged,
         names.MODEL_NOTE: estimate.note or None,
+        **_in_mlflow(run.experiment, estimate.model),
     }
     value = "no estimate" if estimate.estimate is None else f"{estimate.estimate:.4g}"
     bounds = f" ({estimate.ci_low:.4g} to {estimate.ci_high:.4g})" if estimate.ci_low is not None and estimate.ci_high is not None else ""
@@ -188,6 +190,12 @@ def _line(event: names.Event, values: Mapping[names.Attribute, Value | None], li
 
 def _is_known(value: Value | None) -> TypeGuard[Value]:
     return value is not None and not (isinstance(value, float) and not math.isfinite(value))
+
+
+def _in_mlflow(there: ExperimentRun | None, model: str | None = None) -> dict[names.Attribute, Value | None]:
+    """Which page of MLflow is the run's, or that of one of its models."""
+    run_id = there and (there.run_id if model is None else there.models.get(model))
+    return {names.MLFLOW_EXPERIMENT: there.experiment_id, names.MLFLOW_RUN: run_id} if there and run_id else {}
 
 
 def _failure(failure: Failure | None) -> dict[names.Attribute, Value | None]:

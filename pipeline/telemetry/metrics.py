@@ -26,6 +26,7 @@ from opentelemetry.trace import INVALID_SPAN, set_span_in_context
 
 from pipeline import names
 from pipeline.errors import LakeError
+from pipeline.lake_address import parse_s3
 from pipeline.records import Check, Estimate, Gate, Outcome, Run, State, StepRun
 from pipeline.telemetry import bundle, schedule
 from pipeline.telemetry.manifest import seconds
@@ -263,7 +264,8 @@ def _of_estimate(estimate: Estimate) -> Iterator[Sample]:
 
 def _of_disks(run: Run) -> Iterator[Sample]:
     """How full the disks are that a run writes to. Beside it nothing in the stack knows the size of a disk."""
-    for place, folder in {"lake": Path(run.lake), "runs": run.bundle}.items():
+    lake = {"lake": Path(run.lake)} if parse_s3(run.lake) is None else {}  # a bucket has no size
+    for place, folder in {**lake, "runs": run.bundle}.items():
         try:
             usage = shutil.disk_usage(folder)
         except OSError:

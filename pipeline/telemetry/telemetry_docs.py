@@ -239,7 +239,7 @@ One OpenLineage event a line (spec 2-0-2), validated against the specification a
 | `eventTime` | when it happened |
 | `run.runId` | the run's id, or the step's |
 | `job.namespace`, `job.name` | `OPENLINEAGE_NAMESPACE`; `<pipeline>` or `<pipeline>.<step>` |
-| `inputs`, `outputs` | the step's datasets, `file://<lake name>` and `<layer>/<dataset>`; the pipeline's own events have none |
+| `inputs`, `outputs` | the step's datasets, `file://<lake name>` (on S3 `s3://<bucket>`) and `<layer>/<dataset>`; the pipeline's own events have none |
 | `run.facets`, `job.facets`, `inputs[].facets`, `outputs[].facets` | what else is known |
 | `producer`, `schemaURL` | who wrote it, and by which schema |
 

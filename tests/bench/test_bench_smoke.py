@@ -56,10 +56,22 @@ def test_every_frame_has_rows_of_all_copied_bundles(measured: tuple[dict[str, An
     assert all(frame["rows"] for frame in bundles["frames"].values())
 
 
+def test_mlflows_stores_are_compared_or_it_is_said_why_not(measured: tuple[dict[str, Any], str]) -> None:
+    found = measured[0]["experiments"]
+
+    if "skipped" in found:
+        assert f"Not measured: {found['skipped']}" in measured[1]
+        pytest.skip(found["skipped"])
+    assert {"create_run", "log_batch of 1,000 metrics", "search by a metric", "search by a tag"} <= set(found["calls"])
+    assert all(taken["sqlite"] > 0 and taken["dynamodb"] > 0 for taken in found["calls"].values())
+
+
 def test_the_page_has_a_section_for_each_part_with_its_targets(measured: tuple[dict[str, Any], str]) -> None:
     page = measured[1]
 
-    assert all(heading in page for heading in ("diary lines", "### The sample", "### Many bundles", "### `import pipeline`"))
+    assert all(
+        heading in page for heading in ("diary lines", "### The sample", "### Many bundles", "### `import pipeline`", "### MLflow's store in DynamoDB Local")
+    )
     assert "≤ 2.0" in page
     assert "≤ 3.0" in page
     assert "revision" in page.splitlines()[0]

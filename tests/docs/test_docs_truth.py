@@ -16,7 +16,7 @@ from pipeline.cli import app
 from pipeline.errors import GoldtraceError
 from pipeline.settings import MAKE_KEYS, Settings, variable
 
-GENERATED = ("settings.md", "telemetry.md", "bundle.md", "contracts-study.md")
+GENERATED = ("settings.md", "telemetry.md", "bundle.md", "contracts-study.md", "mlflow.md")
 # Ends that no error class stands for: a signal, a vanished process, and a set-up that failed before Python started.
 OTHER_SECTIONS = {"aborted", "lost", "setup", "exit-codes", "errors"}
 

@@ -12,7 +12,7 @@ from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-FILES = ("run.txt", "aws.txt", "dev.txt", "bootstrap.txt")
+FILES = ("run.txt", "aws.txt", "mlflow.txt", "dev.txt", "bootstrap.txt")
 PYTHONS = ("3.11", "3.12", "3.13")
 # Written in halves, so that this file doesn't hold them itself.
 FORBIDDEN = ("/wo" "rk/", "/ro" "ot/", "pypi" ".org", "python" "hosted", "regi" "stry.npm", "issue" " #")  # fmt: skip
@@ -70,7 +70,7 @@ def test_what_the_project_asks_for_is_pinned_within_its_ranges(root: Path, proje
 
 
 @pytest.mark.parametrize("python", PYTHONS)
-@pytest.mark.parametrize(("smaller", "larger"), [("run.txt", "aws.txt"), ("aws.txt", "dev.txt")])
+@pytest.mark.parametrize(("smaller", "larger"), [("run.txt", "aws.txt"), ("mlflow.txt", "aws.txt"), ("aws.txt", "dev.txt")])
 def test_an_environment_has_what_a_smaller_one_has(root: Path, python: str, smaller: str, larger: str) -> None:
     pinned = pins(root, larger)
     for name, requirements in pins(root, smaller).items():

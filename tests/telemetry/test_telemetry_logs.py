@@ -15,7 +15,7 @@ import pytest
 import structlog
 
 from pipeline import names
-from pipeline.records import Caller, Gate, Run, State
+from pipeline.records import Caller, ExperimentRun, Gate, Run, State
 from pipeline.telemetry import bundle, facts, logs
 from pipeline.telemetry.guard import Hooks
 from pipeline.telemetry.logs import LogsHook, Style, get_logger
@@ -100,6 +100,20 @@ def test_the_numbers_can_be_read_back(run: Run):
     assert [(check["goldtrace.check.unexpected_count"], check["goldtrace.check.rows"]) for check in checks] == [(1, 10), (0, 6)]
     published = [record["attributes"]["goldtrace.dataset.changed"] for record in written(run.bundle) if record["eventName"] == "dataset.published"]
     assert published == [True, True, False]
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_run_with_a_page_in_mlflow_says_which_and_each_model_its_own(run: Run, is_there: bool):
+    run.experiment = ExperimentRun(experiment_id="7", run_id="parent", models={"ols": "child"}) if is_there else None
+    run.estimates = [replace(run.estimates[0], model=model) for model in ("ols", "another")]
+    tell(run, LogsHook())
+    told = [
+        (record["eventName"], record["attributes"].get("goldtrace.mlflow.experiment_id"), record["attributes"].get("goldtrace.mlflow.run_id"))
+        for record in written(run.bundle)
+        if record["eventName"] in ("model.estimated", "run.finished")
+    ]
+    first, last = (("7", "child"), ("7", "parent")) if is_there else ((None, None), (None, None))
+    assert told == [("model.estimated", *first), ("model.estimated", None, None), ("run.finished", *last)]
 
 
 def test_a_step_that_writes_files_says_how_many_and_no_rows(run: Run):
