@@ -80,8 +80,9 @@ def test_a_forked_child_can_tick_although_a_thread_held_the_lock():
     assert os.waitstatus_to_exitcode(status) == 0
 
 
-# What may ask the machine: the clock itself; when something was handed to MLflow; when Data Docs were built.
-ASKS = {"clock.py", "tracking/experiments.py", "quality/gx.py"}
+# What may ask the machine: the clock itself; when something was handed to MLflow; when Data Docs were built; how long credentials of S3 hold,
+# and how old a lock there is.
+ASKS = {"clock.py", "tracking/experiments.py", "quality/gx.py", "engine/s3_account.py"}
 
 
 @pytest.mark.parametrize("layer", ["engine", "quality", "telemetry", "tracking", "study"])

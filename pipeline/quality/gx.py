@@ -82,7 +82,7 @@ def _series(values: Any, column_type: str) -> pd.Series[Any]:
     import pyarrow.compute as pc
 
     if column_type == "number":
-        doubles = values.cast(pa.float64())
+        doubles = pc.add(values.cast(pa.float64()), 0.0)  # -0.0 becomes 0.0: pandas tells them apart in keys, beside a NaN
         has_nan = pc.any(pc.is_nan(doubles)).as_py()
         return pd.Series(pd.arrays.ArrowExtensionArray(doubles)) if has_nan else pd.Series(doubles.to_pandas(), dtype="float64")
     if column_type == "integer":

@@ -162,7 +162,7 @@ Beyond 300 bundles the oldest finished ones are moved to `runs/archive/<run id>/
 | `report.html` | the report | at the end; `pipeline report RUN` makes it anew |
 | `run.lock` | nothing: while the run lives, it holds a lock on it | taken away at the end |
 | `.reserve` | nothing: room on the disk for the manifest's last words, should the disk be full by then | taken away at the end |
-| `.experiments.json` | what MLflow has still to get (`docs/mlflow.md`) | at the end; taken away when MLflow has it |
+| `.experiments.json`, `.experiments/` | what MLflow has still to get (`docs/mlflow.md`); its figures, if the lake is on S3 | at the end; taken away later |
 
 **Is it running?** A manifest that says `RUNNING` is believed only while somebody holds the lock (`flock`) on `run.lock`. The kernel
 lets go of it when the process dies, however it dies; then the run is LOST, in every list and report. The next run, or

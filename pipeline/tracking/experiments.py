@@ -17,6 +17,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from pipeline import delivery_file
 from pipeline.errors import BackendError, LakeError
+from pipeline.lake_address import parse_s3
 from pipeline.records import ExperimentRun, Run, State, StepRun
 from pipeline.settings import TELEMETRY_SHARE, Settings, Switch, mask
 from pipeline.tracking.process import REMOTE_SECONDS, Target, Worker, target
@@ -70,7 +71,7 @@ class LostRuns:
             with Worker(target(self._settings)) as worker:
                 answer = worker.ask([record for _, record in records], PATIENT_SECONDS + PATIENT_SECONDS_A_RUN * len(records))
             self.entered += len(answer["delivered"])
-            _note(worker.target, records, answer, self._lake)
+            _note(worker.target, records, answer, self._lake, copy=parse_s3(self._settings.lake) is not None)
 
 
 class ExperimentsHook:
@@ -108,7 +109,7 @@ class ExperimentsHook:
                     records = [(run.bundle, run_record(run, self._settings, self._lake_root)), *self._lost.take()]
                     answer = worker.ask([record for _, record in records], _allowance(run, worker.target, time.monotonic() - started))
                     run.experiment = _place_of(answer, self._settings)
-                    _note(worker.target, records, answer, self._lake_root)
+                    _note(worker.target, records, answer, self._lake_root, copy=parse_s3(self._settings.lake) is not None)
 
     @contextmanager
     def step(self, run: Run, step: StepRun) -> Iterator[None]:  # noqa: ARG002 - the seam hands over both
@@ -142,12 +143,12 @@ def _machine(address: SplitResult) -> str:
     return re.sub(r"^(localhost|\[::1\])(?=:|$)", "127.0.0.1", address.netloc.rpartition("@")[2])
 
 
-def _note(target: Target, records: list[tuple[Path, RunRecord]], answer: Answer, lake: Path) -> None:
+def _note(target: Target, records: list[tuple[Path, RunRecord]], answer: Answer, lake: Path, *, copy: bool) -> None:
     for place, (bundle, record) in enumerate(records):
         entry = _entry(target, answer, place)
         _write_delivery(bundle, entry)
         if entry["state"] == "pending":
-            keep(bundle, record, lake)
+            keep(bundle, record, lake, copy=copy)
         else:
             forget(bundle)
     if answer["refusal"]:

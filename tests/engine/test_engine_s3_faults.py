@@ -40,6 +40,7 @@ from tests.engine.s3_support import (
     uploads,
 )
 
+pytestmark = pytest.mark.slow
 VERSION = "silver/a/" + 64 * "0"
 
 

@@ -15,6 +15,7 @@ from pipeline.telemetry import bundle
 from tests.engine.engine_support import Start
 from tests.engine.s3_support import BUCKET, Answer, Proxy, credentials, objects, uploads
 
+pytestmark = pytest.mark.slow
 SLOWLY = """
 def total(features):
     import pathlib, time

@@ -7,6 +7,7 @@ from datetime import date, datetime
 from typing import Any
 
 import duckdb
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -188,6 +189,14 @@ ONLY_GX = [
 ]
 ONLY_GX_COLUMNS = [column("x"), column("y"), column("z"), *(column(name, "string", privacy=Privacy.IDENTIFIER) for name in "stj")]
 ONLY_GX_ROWS = [[1.0, 3.0, 1.0, "a1", "2024-01-31", "{}"], [2.0, 2.0, 2.0, "a2", "2024-02-01", "{}"], [3.0, 1.0, 3.0, "a3", "2024-02-02", '{"a": 1}']]
+
+
+@pytest.mark.parametrize("other", [1.0, NAN, None])
+def test_both_engines_take_a_zero_and_a_negative_zero_for_one_key(db: duckdb.DuckDBPyConnection, other: float | None) -> None:
+    columns, key = [column("x"), column("y")], rule("expect_compound_columns_to_be_unique", column_list=["x", "y"])
+    table = make_table(db, columns, [[0.0, 1.0], [-0.0, 1.0], [other, 1.0]])
+    found = [evaluate(db, table, table_contract(columns, key), engine=engine).checks[-1].observed["unexpected_count"] for engine in ("sql", "gx")]
+    assert found == [2, 2]
 
 
 def test_every_expectation_without_sql_runs_in_great_expectations(db: duckdb.DuckDBPyConnection) -> None:

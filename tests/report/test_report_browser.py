@@ -140,7 +140,7 @@ def test_a_step_opens_by_keyboard_and_by_a_link_to_it(browser: "playwright.Brows
     page.keyboard.press("Enter")
     assert page.locator("#step-weight").get_attribute("open") is not None
     page.locator(".graph [data-step='models']").click()
-    assert page.locator("#step-models").get_attribute("open") is not None
+    page.wait_for_selector("#step-models[open]")
 
 
 def test_an_id_is_copied(browser: "playwright.Browser", reports: dict[str, Path]) -> None:

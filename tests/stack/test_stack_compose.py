@@ -322,6 +322,7 @@ def test_the_image_of_mlflow_is_made_in_stages_from_hashed_requirements_without_
     assert not re.search(r"^ADD|# syntax=|curl|wget", dockerfile, re.M)
 
 
+@pytest.mark.slow
 def test_the_image_of_mlflow_has_what_its_store_imports(root: Path) -> None:
     """The packages that our modules behind the store name, also inside of functions, are in the server's requirements."""
     code = "import sys, pipeline.tracking.dynamodb.store; print(*(m.__file__ for n, m in sys.modules.items() if n.partition('.')[0] == 'pipeline'))"

@@ -30,7 +30,7 @@ from tests.telemetry.delivery_support import told as with_lineage
 from tests.tracking_dynamodb.fault_proxy import Answer, Fault, Lost, Proxy, Silent, Slow
 
 # As in the worker's process, whose libraries' warnings are nobody's.
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
 
 JSON = (("Content-Type", "application/json"),)
 

@@ -19,7 +19,7 @@ from pipeline.testing import example_run
 from pipeline.tracking.experiments import ExperimentsHook, LostRuns, _allowance, _place_of
 from pipeline.tracking.process import Target, Worker, target
 from pipeline.tracking.record import run_record
-from pipeline.tracking.waiting import RECORD, keep
+from pipeline.tracking.waiting import RECORD, forget, keep
 from pipeline.tracking.worker import Answer
 
 # A run with the hook, in a process of its own: what it imported, and whether OpenTelemetry's globals are as before.
@@ -145,6 +145,24 @@ def test_what_waits_names_no_folder_and_finds_its_figures_in_the_lake_that_is_th
     assert record["figures"] == [str(there)]
 
 
+def test_figures_of_a_lake_on_s3_wait_in_the_bundle_as_the_run_takes_its_own_files_along(
+    tmp_path: Path, ended: Run, settings_for: Callable[..., Settings]
+) -> None:
+    staged = tmp_path / "staging" / "gold" / "a.png"
+    staged.parent.mkdir(parents=True)
+    staged.write_text("the figure")
+    settings = settings_for(tmp_path / "runs", lake="s3://bucket/lake")
+    keep(ended.bundle, {**run_record(ended, settings, tmp_path / "staging"), "figures": [str(staged)]}, tmp_path / "staging", copy=True)
+    assert str(tmp_path) not in (ended.bundle / RECORD).read_text()
+    staged.unlink()
+    for _ in range(2):  # still not delivered: it is kept again
+        ((bundle, record),) = LostRuns(settings).take()
+        assert [Path(figure).read_text() for figure in record["figures"]] == ["the figure"]
+        keep(bundle, record, tmp_path, copy=True)
+    forget(ended.bundle)
+    assert not [path for path in ended.bundle.iterdir() if path.name.startswith(".experiments")]
+
+
 def test_a_run_takes_the_two_along_that_wait_longest_and_somebody_who_asks_gets_all(tmp_path: Path, settings_for: Callable[..., Settings]) -> None:
     settings = settings_for(tmp_path)
     ended = [example_run(tmp_path / name, State.FAILED, number=number) for number, name in enumerate(("c", "archive/a", "b"), 1)]
@@ -187,7 +205,7 @@ def test_a_record_from_elsewhere_sends_no_file_but_the_lakes(tmp_path: Path, end
     settings = settings_for(ended.bundle.parent, lake=str(lake))
     keep(ended.bundle, run_record(ended, settings, lake), lake)
     told = json.loads((ended.bundle / RECORD).read_text())
-    (ended.bundle / RECORD).write_text(json.dumps({**told, "figures": [str(secret), "../secret", "link"]}))
+    (ended.bundle / RECORD).write_text(json.dumps({**told, "figures": [str(secret), "../secret", "link", ".experiments/../../secret", ".experiments/link"]}))
     ((_, record),) = LostRuns(settings).take()
     assert record["figures"] == []
 

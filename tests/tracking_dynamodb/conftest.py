@@ -72,9 +72,9 @@ def moto_endpoint() -> Iterator[str]:
         server.stop()
 
 
-@pytest.fixture(params=["DynamoDB Local", "moto"])
+@pytest.fixture(params=[EITHER, pytest.param("moto", marks=pytest.mark.slow)])
 def new_table(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
-    """Makes a table and gives the address of a store in it. Tests to which one server is enough ask for `EITHER`."""
+    """Makes a table and gives the address of a store in it. `EITHER` is DynamoDB Local where it can be had, else moto."""
     try:
         endpoint = request.getfixturevalue("moto_endpoint" if request.param == "moto" else "endpoint")
     except pytest.skip.Exception:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
+BOTH = pytest.mark.parametrize("new_table", ["DynamoDB Local", "moto"], indirect=True)
 MANY = 200
 STEPS = 40
 

@@ -12,6 +12,7 @@ from mlflow.entities import Dataset, DatasetInput, ExperimentTag, InputTag, Logg
 
 # MLflow's SQL store uses what SQLAlchemy deprecates.
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:New instance .* with identity key"),
     pytest.mark.parametrize("new_table", ["either"], indirect=True),

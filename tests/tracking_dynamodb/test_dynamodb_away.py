@@ -39,7 +39,7 @@ from tests.tracking_dynamodb.conftest import answers, free_port
 from tests.tracking_dynamodb.fault_proxy import Answer, Fault, Proxy, Silent, Slow, refusing
 
 # As in the worker's process, whose libraries' warnings are nobody's.
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
 
 BUCKET = "goldtrace-away"
 

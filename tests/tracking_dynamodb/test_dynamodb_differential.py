@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from tests.tracking_dynamodb.differential import compare, many
+from tests.tracking_dynamodb.differential import BOTH, compare, many
 
 # MLflow's SQL store uses what SQLAlchemy deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -253,11 +253,13 @@ class RunsAndExperiments(RuleBasedStateMachine):
         self.stores.both("_search_datasets", self.experiments, plain=lambda found: sorted(str(entry.to_dict()) for entry in found))
 
 
+@BOTH
 def test_both_stores_answer_alike(make: Callable[[], Any]) -> None:
-    compare(RunsAndExperiments, make, 3, steps=25)
+    compare(RunsAndExperiments, make, 2, steps=25)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
+@BOTH
 def test_both_stores_answer_alike_in_many_sequences(make: Callable[[], Any], request: pytest.FixtureRequest) -> None:
     compare(RunsAndExperiments, make, many(request))

@@ -20,6 +20,7 @@ from pipeline.tracking.dynamodb.store import DynamoDbStore
 from pipeline.tracking.dynamodb.table import Wanted, create
 from tests.tracking_dynamodb.fault_proxy import Answer, Fault, Lost, Proxy, Silent, cancelled, refusing
 
+pytestmark = pytest.mark.slow
 SECRET = "wJalrXUtnFEMI-the-secret"
 
 

@@ -8,7 +8,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from tests.tracking_dynamodb.differential import compare, many
+from tests.tracking_dynamodb.differential import BOTH, compare, many
 
 # MLflow's SQL store uses what SQLAlchemy deprecates.
 pytestmark = [
@@ -206,11 +206,13 @@ class LoggedModels(RuleBasedStateMachine):
         self.stores.both(what, self.experiments[1])
 
 
+@BOTH
 def test_both_stores_answer_alike_about_models(make: Callable[[], Any]) -> None:
-    compare(LoggedModels, make, 3, steps=25)
+    compare(LoggedModels, make, 2, steps=25)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
+@BOTH
 def test_both_stores_answer_alike_about_models_in_many_sequences(make: Callable[[], Any], request: pytest.FixtureRequest) -> None:
     compare(LoggedModels, make, many(request))

@@ -21,6 +21,7 @@ from pipeline.tracking.dynamodb.schema import definition, open_table
 from pipeline.tracking.dynamodb.table import Wanted, Word, create, ensure, look
 from tests.tracking_dynamodb.fault_proxy import Proxy, refusing
 
+pytestmark = pytest.mark.slow
 PLAIN = Wanted(protected=False, tags={})
 
 

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import count
 from typing import Any
 
@@ -270,6 +271,22 @@ def _condition(condition: Expression | None) -> dict[str, Any]:
     return request
 
 
+def _session() -> Any:
+    import botocore.session
+
+    session = botocore.session.get_session()
+    session.register_component("data_loader", _loader())
+    return session
+
+
+@cache
+def _loader() -> Any:
+    """What botocore knows of AWS's services, read once a process: reading it takes longer than anything that is asked."""
+    import botocore.loaders
+
+    return botocore.loaders.create_loader()
+
+
 def _client(address: Address) -> Any:
     try:
         import boto3
@@ -287,7 +304,7 @@ def _client(address: Address) -> Any:
     )
     # A session of our own: boto3's default one is shared, and not safe to use from a server's threads.
     try:
-        return boto3.session.Session().client("dynamodb", region_name=address.region, endpoint_url=address.endpoint, config=config)
+        return boto3.session.Session(botocore_session=_session()).client("dynamodb", region_name=address.region, endpoint_url=address.endpoint, config=config)
     except BotoCoreError as error:
         unanswered(error, "anything", address)
     except ValueError as error:  # an endpoint that is no URL
