@@ -43,6 +43,8 @@ def connect(settings: Settings, spill: Path) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(":memory:", config=config)
     connection.execute("SET TimeZone = 'UTC'")  # the only one that is the same on every machine
     connection.execute("SET enable_progress_bar = false")  # the terminal is the log's
+    # How far reading may be ahead of who takes the rows: all threads go on while a batch is written.
+    connection.execute("SET streaming_buffer_size = '64MB'")
     return connection
 
 

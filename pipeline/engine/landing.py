@@ -56,6 +56,7 @@ def write(rows: duckdb.DuckDBPyRelation, folder: Path, origin: tuple[str, str]) 
     `origin` is the source's file name and its load id. Each row gets them as `source_file` and `load_id`, and between
     them its `record_number`, counted from 1.
     """
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     folder.mkdir(parents=True)
@@ -71,6 +72,7 @@ def write(rows: duckdb.DuckDBPyRelation, folder: Path, origin: tuple[str, str]) 
                 to_aside.write_batch(numbered.filter(broken), _BATCH)
                 numbered = numbered.filter(pc.invert(broken))
             to_good.write_batch(numbered.drop_columns([_BAD_CELLS]), _BATCH)
+    pa.default_memory_pool().release_unused()  # what comes next is DuckDB's, which has a pool of its own
     return Landing(good=good, aside=aside, rows=done, rows_aside=rows_aside)
 
 
