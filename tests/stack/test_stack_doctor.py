@@ -309,6 +309,7 @@ def test_a_volume_that_is_missing_is_told() -> None:
     assert doctor_preflight.check_volumes(set(doctor_preflight.VOLUMES) - {"grafana-data"}).detail == "there is no grafana-data"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["well", "forgetful"])
 def test_data_that_was_deleted_without_the_offsets_is_told(runs: Path, mode: str) -> None:
     hour_ago = datetime.now(UTC) - timedelta(hours=1)

@@ -119,6 +119,7 @@ def test_a_file_that_is_no_database_is_said_once_and_left_alone(ended: Run, sett
     assert database.read_bytes() == b"not a database" * 100
 
 
+@pytest.mark.slow
 def test_a_database_that_someone_holds_is_delivered_later(ended: Run, settings_for: Callable[..., Settings], ready_store: Callable[[Path], None]) -> None:
     ready_store(ended.bundle.parent)
     settings = settings_for(ended.bundle.parent, tracking_timeout=60)

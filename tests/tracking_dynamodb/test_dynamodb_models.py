@@ -112,6 +112,7 @@ def test_a_batch_and_what_it_says_of_models_is_one_transaction(store: Any, run_i
     assert len(store.get_logged_model(model_id).metrics) == 1000
 
 
+@pytest.mark.slow
 def test_a_batch_about_more_models_than_a_transaction_takes_is_there_once(store: Any, experiment: str, run_id: str) -> None:
     models = [store.create_logged_model(experiment).model_id for _ in range(41)]
     seen: list[object] = []
