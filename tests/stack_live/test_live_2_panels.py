@@ -257,7 +257,7 @@ def test_every_link_of_every_dashboard_leads_to_a_page_that_is_there(stack: Live
         "goldtrace_dataset_name": estimate["goldtrace.dataset.name"],
         "dataset": "silver/weekly_features",
     }
-    links = set(_links())
+    links = {link for link in _links() if "goldtrace_mlflow" not in link}  # those are followed where MLflow is up: test_live_4_mlflow.py
     assert len(links) >= 8
     for link in links:
         url = re.sub(r"\$\{__(?:data\.fields|field\.labels)\.(\w+):percentencode\}", lambda match: urllib.parse.quote(fields[match[1]], safe=""), link)
