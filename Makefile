@@ -81,7 +81,7 @@ test.stack: setup.dev ## The tests that need a container engine: a whole stack i
 	@$(BIN)/pytest tests/stack_live -m stack -n 0 --timeout 600 $(ARGS)
 
 .PHONY: test.diff
-test.diff: setup.dev ## 2,000 drawn sequences of calls on MLflow's store in DynamoDB and on its SQL store (40 minutes)
+test.diff: setup.dev ## 2,000 drawn sequences of calls on MLflow's store in DynamoDB and on its SQL store (15 minutes)
 	@GOLDTRACE_DIFF_SEQUENCES=2000 $(BIN)/pytest tests/tracking_dynamodb -m slow -k "many_sequences and Local" -n 2 -rP --timeout 7200 $(ARGS)
 
 .PHONY: check
