@@ -18,6 +18,9 @@ NOTHING_FETCHED = {"autoinstall_known_extensions": False, "autoload_known_extens
 # Types of contracts as DuckDB's.
 SQL_TYPES = {"string": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN", "date": "DATE", "timestamp": "TIMESTAMP"}
 
+# The one file of a table's folder.
+PART = "part-0000.parquet"
+
 # DuckDB says in words what the operating system said in numbers; the last is a spill that found no room.
 _DISK_ERRORS = {
     "No space left": errno.ENOSPC,

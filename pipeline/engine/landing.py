@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pipeline.engine.duck import literal
+from pipeline.engine.duck import PART, parquet
 
 if TYPE_CHECKING:
     import duckdb
@@ -27,8 +27,8 @@ class Landing:
     """Where a source's rows are until they are checked as a whole.
 
     Attributes:
-        good: Parquet file of the rows that break no rule of their own: the contract's columns, `source_file`, `record_number`, `load_id`.
-        aside: Parquet file of the others, with `_bad_cells` too.
+        good: folder with a Parquet file of the rows that break no rule of their own: the contract's columns, `source_file`, `record_number`, `load_id`.
+        aside: folder with one of the others, with `_bad_cells` too.
         rows: records of the source.
         rows_aside: how many of them are in `aside`.
     """
@@ -41,17 +41,17 @@ class Landing:
     @property
     def table(self) -> str:
         """SQL of all rows, with `_bad_cells`; what stands behind FROM."""
-        good = f"SELECT *, CAST(NULL AS VARCHAR[]) AS {_BAD_CELLS} FROM {_read(self.good)}"
-        return f"({good})" if not self.rows_aside else f"({good} UNION ALL BY NAME SELECT * FROM {_read(self.aside)})"
+        good = f"SELECT *, CAST(NULL AS VARCHAR[]) AS {_BAD_CELLS} FROM {parquet(self.good)}"
+        return f"({good})" if not self.rows_aside else f"({good} UNION ALL BY NAME SELECT * FROM {parquet(self.aside)})"
 
     @property
     def aside_table(self) -> str:
         """SQL of the rows that were set aside."""
-        return _read(self.aside)
+        return parquet(self.aside)
 
 
 def write(rows: duckdb.DuckDBPyRelation, folder: Path, origin: tuple[str, str]) -> Landing:
-    """Write the rows to two files below `folder`, by the column `is broken`.
+    """Write the rows to two folders below `folder`, by the column `is broken`.
 
     `origin` is the source's file name and its load id. Each row gets them as `source_file` and `load_id`, and between
     them its `record_number`, counted from 1.
@@ -59,13 +59,12 @@ def write(rows: duckdb.DuckDBPyRelation, folder: Path, origin: tuple[str, str]) 
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    folder.mkdir(parents=True)
-    good, aside, done, rows_aside = folder / "good.parquet", folder / "aside.parquet", 0, 0
+    good, aside, done, rows_aside = folder / "good", folder / "aside", 0, 0
     reader = rows.to_arrow_reader(_BATCH)
-    both = _schema(reader.schema)
-    with _writer(good, both.remove(both.get_field_index(_BAD_CELLS))) as to_good, _writer(aside, both) as to_aside:
+    schema = _schema(reader.schema)
+    with _writer(good, schema.remove(schema.get_field_index(_BAD_CELLS))) as to_good, _writer(aside, schema) as to_aside:
         for batch in reader:
-            numbered, broken = _numbered(batch, done, origin), batch.column(BROKEN)
+            numbered, broken = _numbered(batch, schema, done, origin), batch.column(BROKEN)
             done += batch.num_rows
             if broken.true_count:
                 rows_aside += broken.true_count
@@ -91,7 +90,7 @@ def _word() -> Any:
     return pa.dictionary(pa.int8(), pa.string())
 
 
-def _numbered(batch: Any, done: int, origin: tuple[str, str]) -> Any:
+def _numbered(batch: Any, schema: Any, done: int, origin: tuple[str, str]) -> Any:
     import numpy as np
     import pyarrow as pa
 
@@ -99,18 +98,14 @@ def _numbered(batch: Any, done: int, origin: tuple[str, str]) -> Any:
     file, load = (pa.DictionaryArray.from_arrays(np.zeros(rows, np.int8), [text]) for text in origin)
     numbers = pa.array(np.arange(done + 1, done + rows + 1))
     kept = batch.drop_columns([BROKEN])
-    return pa.RecordBatch.from_arrays([*kept.columns, file, numbers, load], schema=_schema(batch.schema))
+    return pa.RecordBatch.from_arrays([*kept.columns, file, numbers, load], schema=schema)
 
 
-def _writer(path: Path, schema: Any) -> Any:
-    """Opens a file for batches. Numbers that count up are written as differences; the Arrow schema stays out, which would say ENUM."""
+def _writer(folder: Path, schema: Any) -> Any:
+    """Opens a file in a new folder for batches. Numbers that count up are written as differences; the Arrow schema stays out, which would say ENUM."""
     import pyarrow.parquet as pq
 
+    folder.mkdir(parents=True)
     others = [field.name for field in schema if field.name != "record_number"]
-    return pq.ParquetWriter(
-        path, schema, compression="zstd", use_dictionary=others, column_encoding={"record_number": "DELTA_BINARY_PACKED"}, store_schema=False
-    )
-
-
-def _read(path: Path) -> str:
-    return f"read_parquet({literal(path)})"
+    encodings = {"record_number": "DELTA_BINARY_PACKED"}
+    return pq.ParquetWriter(folder / PART, schema, compression="zstd", use_dictionary=others, column_encoding=encodings, store_schema=False)

@@ -116,7 +116,7 @@ class Workshop:
         return folder
 
     def _write(self, dataset: str, select: str) -> int:
-        return duck.write_parquet(self.connection, select, self._folder(dataset) / "part-0000.parquet")
+        return duck.write_parquet(self.connection, select, self._folder(dataset) / duck.PART)
 
     def _write_result(self, step: Step, dataset: str, result: Any) -> None:
         contract = self.pipeline.contracts[dataset]
@@ -161,11 +161,11 @@ class Workshop:
             verdict = checks.evaluate(self.connection, table, contract, engine=self.settings.quality_engine.value, as_of=self.as_of)
         run.checks += verdict.checks
         run.column_stats[contract.dataset] = verdict.column_stats
-        is_apart = landed is not None and verdict.bad_rows == landed.rows_aside
+        apart = landed if landed is not None and verdict.bad_rows == landed.rows_aside else None
         with phase(self.clock, run.phases, "write"):
-            if landed is not None and is_apart:
-                landed.good.rename(self._folder(dataset) / "part-0000.parquet")
-                good, table = landed.rows - landed.rows_aside, landed.aside_table
+            if apart is not None:
+                apart.good.rename(self._folder(dataset))
+                good, table = apart.rows - apart.rows_aside, apart.aside_table
             else:
                 good = self._write(dataset, quarantine.good_rows_sql(table, contract, verdict))
             bad, set_aside = 0, quarantine.bad_rows_sql(table, contract, verdict)

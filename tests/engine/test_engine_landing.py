@@ -86,9 +86,9 @@ def test_rows_keep_their_order_and_bytes_whatever_the_number_of_threads(tmp_path
         verdict = checks.evaluate(connection, landing.table, CONTRACT)
         good = written(connection, quarantine.good_rows_sql(landing.table, CONTRACT, verdict), tmp_path / "good.parquet")
         aside = written(connection, quarantine.bad_rows_sql(landing.table, CONTRACT, verdict), tmp_path / "bad.parquet")
-        found.append((good, aside, sha256(landing.good), sha256(landing.aside)))
+        found.append((good, aside, sha256(landing.good / duck.PART), sha256(landing.aside / duck.PART)))
         assert (landing.rows, landing.rows_aside) == (ROWS, bad)
-        assert difference(connection, str(landing.good), str(tmp_path / "good.parquet")) == 0
+        assert difference(connection, str(landing.good / duck.PART), str(tmp_path / "good.parquet")) == 0
         connection.close()
 
     assert (found[0][0][0], found[0][1][0]) == (ROWS - bad, bad)
@@ -106,8 +106,8 @@ def test_a_file_without_a_good_row_leaves_an_empty_table(tmp_path: Path) -> None
     (tmp_path / "diary.csv").write_text("who,kg\nA,x\nB,y\n")
     connection, landing = landed(tmp_path / "diary.csv")
     columns = ["who", "kg", "source_file", "record_number", "load_id"]
-    assert [row[0] for row in connection.execute(f"DESCRIBE FROM '{landing.good}'").fetchall()] == columns
-    assert connection.execute(f"FROM '{landing.good}'").fetchall() == []
+    assert [row[0] for row in connection.execute(f"DESCRIBE FROM '{landing.good}/*.parquet'").fetchall()] == columns
+    assert connection.execute(f"FROM '{landing.good}/*.parquet'").fetchall() == []
     assert connection.execute(f"SELECT record_number, _bad_cells FROM {landing.table}").fetchall() == [(1, ["kg"]), (2, ["kg"])]
     connection.close()
 
@@ -116,8 +116,8 @@ def test_what_breaks_a_rule_alone_is_apart_and_what_shares_a_key_is_not(tmp_path
     columns = (Column(name="who", type="string", description="x", nullable=False), *CONTRACT.columns[1:])
     (tmp_path / "diary.csv").write_text("who,kg\nA,1\n,2\nB,x\nA,3\n")
     connection, landing = landed(tmp_path / "diary.csv", contract=replace(CONTRACT, columns=columns, key=("who",)))
-    assert connection.execute(f"SELECT record_number FROM '{landing.good}'").fetchall() == [(1,), (4,)]
-    assert connection.execute(f"SELECT record_number FROM '{landing.aside}'").fetchall() == [(2,), (3,)]
+    assert connection.execute(f"SELECT record_number FROM '{landing.good}/*.parquet'").fetchall() == [(1,), (4,)]
+    assert connection.execute(f"SELECT record_number FROM '{landing.aside}/*.parquet'").fetchall() == [(2,), (3,)]
     connection.close()
 
 
@@ -127,5 +127,5 @@ def test_readers_see_plain_types_whoever_reads(tmp_path: Path) -> None:
     assert connection.execute(f"SELECT source_file, typeof(source_file), typeof(load_id) FROM {landing.table}").fetchall() == [
         ("it's a diary.csv", "VARCHAR", "VARCHAR")
     ]
-    assert [str(field.type) for field in pq.read_schema(landing.good)] == ["string", "double", "string", "int64", "string"]
+    assert [str(field.type) for field in pq.read_schema(landing.good / duck.PART)] == ["string", "double", "string", "int64", "string"]
     connection.close()

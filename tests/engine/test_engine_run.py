@@ -27,6 +27,14 @@ def test_a_run_publishes_all_datasets_and_says_so_in_its_manifest(go: Go, app: P
     assert [step["state"] for step in found.manifest["steps"]] == ["COMPLETED"] * 5
 
 
+@pytest.mark.parametrize("lake", ["a lake [1]", "it's a*lake?"])
+def test_a_lake_may_be_called_like_a_pattern(go: Go, app: Path, lake: str) -> None:
+    write_source(app, "weight", "weight_kg", [(f"P{i}", 1, 70) for i in range(9)] + [("P9", 1, 900)])
+    run = go(lake=lake)
+    assert (run.state, run.gate) == (State.COMPLETED, Gate.YELLOW)
+    assert [path.name for path in (app / lake / run.published["bronze/weight"].path).iterdir()] == ["part-0000.parquet"]
+
+
 def test_the_same_input_again_changes_nothing(go: Go, app: Path) -> None:
     go()
     before = tree(app / "lake")
