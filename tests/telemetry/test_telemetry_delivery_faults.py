@@ -26,7 +26,6 @@ from tests.telemetry.delivery_support import (
     raw_server,
     set_lines,
     settings,
-    states,
     told,
     unaccepting_server,
 )
@@ -441,8 +440,14 @@ def test_a_tls_server_that_never_shakes_hands_does_too(folder: Path) -> None:
 
 
 def test_a_failed_request_leaves_no_open_connection(folder: Path) -> None:
-    with raw_server(read_all) as url, Connection(Server.of(settings(folder.parent, url)), Patience.in_all(0.2)) as connection:
+    ended = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        read_all(connection)
+        ended.set()
+
+    with raw_server(serve) as url, Connection(Server.of(settings(folder.parent, url)), Patience.in_all(0.2)) as connection:
         connection.open()
         with pytest.raises(BackendError, match="no answer in time"):
             connection.post(b"{}")
-    assert states(folder.parent) == ["pending"]
+        assert ended.wait(LONG)

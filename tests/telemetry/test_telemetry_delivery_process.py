@@ -21,6 +21,7 @@ from pipeline import cli
 from pipeline.records import Gate, State
 from pipeline.telemetry import bundle, delivery, lineage_server
 from pipeline.telemetry.delivery import deliver_at_end, replay
+from pipeline.telemetry.lineage_server import Connection, Patience, Server
 from tests.telemetry.delivery_support import Listener, ask, closed_port, entry, lines, marquez, raw_server, settings, states, told
 from tests.telemetry.telemetry_support import ROOT
 
@@ -79,19 +80,21 @@ def test_a_signal_ends_the_sending_and_leaves_the_runs_own_exit_code(runs: Path,
     assert entry(folder)["state"] == "pending"
 
 
-def test_an_answer_that_is_cut_off_while_it_is_made_says_nothing_on_stderr() -> None:
-    class Cut:
-        def makefile(self, mode: str) -> Any:
+def test_an_answer_that_is_cut_off_while_it_is_made_says_nothing_on_stderr(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Cut(lineage_server._Timed):
+        def sendall(self, *_: Any, **__: Any) -> None:
+            pass
+
+        def makefile(self, *_: Any, **__: Any) -> Any:  # the first thing that an answer does
             raise KeyboardInterrupt
 
     told_of: list[Any] = []
-    before, sys.unraisablehook = sys.unraisablehook, told_of.append
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            lineage_server._response_class()(Cut())  # type: ignore[arg-type]
-        gc.collect()
-    finally:
-        sys.unraisablehook = before
+    monkeypatch.setattr(sys, "unraisablehook", told_of.append)
+    monkeypatch.setattr(lineage_server, "_connect", lambda *_: Cut())
+    server = Server.of(settings(runs, "http://127.0.0.1:9"))
+    with Connection(server, Patience.in_all(60.0)) as connection, pytest.raises(KeyboardInterrupt):
+        connection.post(b"{}")
+    gc.collect()
     assert told_of == []
 
 
