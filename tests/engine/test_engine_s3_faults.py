@@ -107,7 +107,6 @@ def test_lineage_calls_datasets_by_bucket_and_key_and_input_files_by_the_lakes_n
     assert inputs == {(f"s3://{BUCKET}", f"{prefix}/bronze/weight"), (f"s3://{BUCKET}", f"{prefix}/bronze/food")}
 
 
-@pytest.mark.slow
 def test_the_report_and_the_manifest_name_the_lake(go: Go, moto_s3: Proxy, prefix: str) -> None:
     run = go(lake=f"s3://{BUCKET}/{prefix}/")
     assert json.loads((run.bundle / "manifest.json").read_text())["lake"]["address"] == f"s3://{BUCKET}/{prefix}"
@@ -168,15 +167,15 @@ def test_a_run_that_loses_the_lock_ends_before_its_next_step(app: Path, moto_s3:
 EVERY = [
     pytest.param(Answer(403, "AccessDenied"), "access is denied (403 AccessDenied)", id="denied"),
     pytest.param(Answer(400, "ExpiredToken"), "the credentials have expired (400 ExpiredToken)", id="expired"),
-    pytest.param(Answer(403, "InvalidAccessKeyId"), "the credentials are refused", id="unknown key", marks=pytest.mark.slow),
-    pytest.param(Answer(404, "NoSuchBucket"), "there is no such bucket", id="no bucket", marks=pytest.mark.slow),
+    pytest.param(Answer(403, "InvalidAccessKeyId"), "the credentials are refused", id="unknown key"),
+    pytest.param(Answer(404, "NoSuchBucket"), "there is no such bucket", id="no bucket"),
     pytest.param(Answer(404), "it refuses (404)", id="404 of something else"),
-    pytest.param(Answer(301, "PermanentRedirect"), "the bucket is in another region", id="region", marks=pytest.mark.slow),
+    pytest.param(Answer(301, "PermanentRedirect"), "the bucket is in another region", id="region"),
     pytest.param(Answer(503, "SlowDown"), "it is too busy (503 SlowDown)", id="busy"),
-    pytest.param(Answer(500, "InternalError"), "it is too busy (500 InternalError)", id="fault", marks=pytest.mark.slow),
-    pytest.param(Answer(501, "NotImplemented"), "it can't write under a condition", id="no conditions", marks=pytest.mark.slow),
-    pytest.param(Answer(None), "there is no connection", id="cut off", marks=pytest.mark.slow),
-    pytest.param(Answer(None, seconds=30), "there is no answer in time", id="black hole", marks=pytest.mark.slow),
+    pytest.param(Answer(500, "InternalError"), "it is too busy (500 InternalError)", id="fault"),
+    pytest.param(Answer(501, "NotImplemented"), "it can't write under a condition", id="no conditions"),
+    pytest.param(Answer(None), "there is no connection", id="cut off"),
+    pytest.param(Answer(None, seconds=30), "there is no answer in time", id="black hole"),
 ]
 
 
@@ -209,11 +208,11 @@ def test_a_run_that_finds_no_lake_fails_clearly_and_the_next_one_mends_it(
     [
         pytest.param("a version", Answer(503, "SlowDown"), "it is too busy", id="uploads busy"),
         pytest.param("current.json", Answer(403, "AccessDenied"), "access is denied", id="current.json denied"),
-        pytest.param("a version", Answer(400, "ExpiredToken"), "have expired", id="uploads expired", marks=pytest.mark.slow),
-        pytest.param("a version", Answer(None), "there is no connection", id="uploads cut off", marks=pytest.mark.slow),
-        pytest.param("a version", Answer(None, seconds=30), "no answer in time", id="uploads in a black hole", marks=pytest.mark.slow),
-        pytest.param("current.json", Answer(None), "there is no connection", id="current.json cut off", marks=pytest.mark.slow),
-        pytest.param("current.json", Answer(503, "SlowDown"), "it is too busy", id="current.json busy", marks=pytest.mark.slow),
+        pytest.param("a version", Answer(400, "ExpiredToken"), "have expired", id="uploads expired"),
+        pytest.param("a version", Answer(None), "there is no connection", id="uploads cut off"),
+        pytest.param("a version", Answer(None, seconds=30), "no answer in time", id="uploads in a black hole"),
+        pytest.param("current.json", Answer(None), "there is no connection", id="current.json cut off"),
+        pytest.param("current.json", Answer(503, "SlowDown"), "it is too busy", id="current.json busy"),
     ],
 )
 def test_a_run_that_can_not_publish_leaves_what_is_current_and_the_next_one_mends_it(
@@ -286,7 +285,6 @@ def test_a_profile_gives_credentials_region_and_endpoint(go: Go, monkeypatch: py
 
 
 @pytest.mark.usefixtures("versitygw")
-@pytest.mark.slow
 def test_a_real_server_refuses_a_wrong_secret(go: Go, monkeypatch: pytest.MonkeyPatch, versitygw: str, moto_s3: Proxy) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", versitygw)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
@@ -324,9 +322,7 @@ def test_a_large_file_goes_up_in_parts_and_comes_back_whole(
     assert uploads(s3.server, prefix) == []
 
 
-@pytest.mark.parametrize(
-    "answer", [Answer(403, "AccessDenied"), *(pytest.param(each, marks=pytest.mark.slow) for each in (Answer(None), Answer(503, "SlowDown")))]
-)
+@pytest.mark.parametrize("answer", [Answer(403, "AccessDenied"), Answer(None), Answer(503, "SlowDown")])
 def test_an_upload_that_breaks_leaves_no_parts(s3: Proxy, prefix: str, tmp_path: Path, large: Path, answer: Answer) -> None:
     s3.rule = lambda asked: answer if "partNumber=2" in asked.query else None
     lake = Lake(f"s3://{BUCKET}/{prefix}", tmp_path / "staging")
@@ -369,7 +365,6 @@ def test_an_upload_that_is_told_to_stop_does_so_soon(moto_s3: Proxy, prefix: str
 # ---------------------------------------------------------------------------------------------- permissions
 
 
-@pytest.mark.slow
 def test_the_policy_of_the_documents_is_enough_and_nothing_of_it_is_too_much(monkeypatch: pytest.MonkeyPatch, moto: str, root: Path, tmp_path: Path) -> None:
     text = (root / "docs" / "aws.md").read_text()
     policy = json.loads(re.findall(r"```json\n(.*?)```", text, re.DOTALL)[0].replace("my-bucket", BUCKET).replace("study", "policy"))

@@ -41,7 +41,6 @@ def until(holds: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.slow
 def test_a_second_run_is_told_that_the_lake_is_busy_and_one_that_waits_gets_it(run: Start, app: Path) -> None:
     (app / "wait").touch()
     with run("run") as first:
@@ -77,7 +76,6 @@ def test_a_killed_run_is_lost_and_the_next_one_takes_its_lock_and_its_room(run: 
     assert objects(moto_s3.server, prefix)[".lock"] == b""
 
 
-@pytest.mark.slow
 def test_a_signal_ends_uploads_and_nothing_is_published(run: Start, app: Path, moto_s3: Proxy, prefix: str) -> None:
     moto_s3.rule = lambda asked: Answer(503, "SlowDown") if asked.method == "PUT" and "/silver/" in asked.key else None
     with run("run") as stopped:
@@ -93,7 +91,6 @@ def test_a_signal_ends_uploads_and_nothing_is_published(run: Start, app: Path, m
     assert uploads(moto_s3.server, prefix) == []
 
 
-@pytest.mark.slow
 def test_show_runs_and_report_look_at_the_bundle_alone(run: Start, app: Path, moto_s3: Proxy) -> None:
     with run("run", HOME=str(app)) as first:
         assert first.wait(60) == 0
@@ -105,7 +102,6 @@ def test_show_runs_and_report_look_at_the_bundle_alone(run: Start, app: Path, mo
             assert looked.returncode == 0, output + errors
 
 
-@pytest.mark.slow
 def test_quality_validates_the_tables_of_a_lake_on_s3(run: Start, app: Path) -> None:
     with run("run") as first:
         assert first.wait(60) == 0

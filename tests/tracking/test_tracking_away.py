@@ -144,7 +144,6 @@ def costs_two_seconds_and_waits(settings: Settings, run: Run, seconds: float) ->
     assert (run.bundle / RECORD).exists()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["refused", "black hole", "not available", "login refused", "access denied", "too many requests", "slow", "answers get lost"])
 def test_whatever_is_wrong_with_a_server_a_run_loses_two_seconds_and_a_replay_brings_it_in(
     server: str, name: str, tmp_path: Path, settings_for: Callable[..., Settings]

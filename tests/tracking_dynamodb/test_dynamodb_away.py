@@ -133,9 +133,8 @@ def delivered(place: Place, *records: RunRecord) -> worker.Answer:
 
 
 FAULTS = [*(("dynamodb", name) for name in DYNAMODB), *(("s3", name) for name in S3)]
-QUICK = {("dynamodb", "expired token"), ("dynamodb", "table missing"), ("s3", "slow down")}
 # The SDK asks S3 for longer than a test should take; a run's process is killed before (below).
-SAID = [pytest.param(*each, marks=() if each in QUICK else pytest.mark.slow) for each in FAULTS if each != ("s3", "black hole")]
+SAID = [each for each in FAULTS if each != ("s3", "black hole")]
 
 
 @pytest.mark.parametrize(("server", "name"), SAID)
@@ -157,7 +156,7 @@ def test_what_the_world_refuses_is_worth_another_try_and_then_there_once(place: 
     assert place.found(record["run_id"]) == {"whole": 1, "model": 1}
 
 
-@pytest.mark.parametrize("share", [pytest.param(0.1, marks=pytest.mark.slow), pytest.param(0.35, marks=pytest.mark.slow), 0.6, 0.85])
+@pytest.mark.parametrize("share", [0.1, 0.35, 0.6, 0.85])
 @pytest.mark.usefixtures("brief")
 def test_wherever_an_attempt_breaks_off_the_next_one_makes_it_whole_and_once(place: Place, share: float) -> None:
     record = place.record(1)
@@ -236,7 +235,6 @@ def test_a_black_hole_costs_a_run_two_seconds_and_a_replay_enters_it_once(place:
     is_entered_later_once(place, run)
 
 
-@pytest.mark.slow
 def test_s3_that_never_answers_costs_a_run_two_seconds_and_what_it_left_half_done_is_entered_once(place: Place) -> None:
     run = place.ended()
     place.s3.fault = lambda operation, body: Silent(60)
@@ -245,7 +243,6 @@ def test_s3_that_never_answers_costs_a_run_two_seconds_and_what_it_left_half_don
     is_entered_later_once(place, run)
 
 
-@pytest.mark.slow
 def test_a_refused_connection_costs_a_run_two_seconds_and_says_so(place: Place, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
@@ -257,7 +254,6 @@ def test_a_refused_connection_costs_a_run_two_seconds_and_says_so(place: Place, 
     is_entered_later_once(place, run)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("server", "name"), FAULTS)
 def test_whatever_is_wrong_a_run_loses_two_seconds_and_a_replay_brings_it_in(place: Place, server: str, name: str) -> None:
     run = place.ended()
@@ -273,7 +269,6 @@ def test_whatever_is_wrong_a_run_loses_two_seconds_and_a_replay_brings_it_in(pla
     is_entered_later_once(place, run)
 
 
-@pytest.mark.slow
 def test_a_store_that_is_slow_is_left_in_the_middle_and_gets_it_whole_later(place: Place) -> None:
     run = place.ended()
     place.dynamodb.fault = lambda operation, body: Slow(0.4)
@@ -291,7 +286,6 @@ def command(place: Place, root: Path, *words: str) -> "subprocess.CompletedProce
     return subprocess.run(words, cwd=place.folder, env=environment, capture_output=True, text=True, timeout=160, check=False)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["black hole", "access denied"])
 def test_the_study_ends_well_says_once_that_mlflow_is_away_and_is_replayed_whole(place: Place, root: Path, name: str) -> None:
     place.dynamodb.fault = lambda operation, body: DYNAMODB[name][0]

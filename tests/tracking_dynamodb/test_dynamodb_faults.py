@@ -112,10 +112,7 @@ PASSING: dict[str, Fault] = {
 }
 
 
-QUICK = {"throughput", "a throttled transaction", "its own failure", "a gateway's page", "hung up"}
-
-
-@pytest.mark.parametrize("fault", [pytest.param(fault, id=name, marks=() if name in QUICK else pytest.mark.slow) for name, fault in PASSING.items()])
+@pytest.mark.parametrize("fault", [pytest.param(fault, id=name) for name, fault in PASSING.items()])
 def test_what_passes_is_tried_again_until_it_does(faulty: tuple[DynamoDbStore, Proxy], fault: Fault) -> None:
     store, proxy = faulty
     run_id = new_run(store)
