@@ -7,13 +7,14 @@ time, and not by botocore: it would neither try a transaction again that was thr
 from __future__ import annotations
 
 import random
+import secrets
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import count
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from mlflow.exceptions import MlflowException
 from mlflow.protos import databricks_pb2 as codes
@@ -251,6 +252,36 @@ class Attempts:
         if self._made >= _CHANGES:
             raise MlflowException(f"{self._what} was changed by others {_CHANGES} times in a row", codes.TEMPORARILY_UNAVAILABLE)
         wait(self._made - 1)
+
+
+class Written(Protocol):
+    """A record that says whose write it was."""
+
+    writer: str
+
+
+_Record = TypeVar("_Record", bound=Written)
+
+
+def rewrite(what: str, read: Callable[[], _Record], write: Callable[[_Record], None]) -> _Record:
+    """Read a record and write it otherwise, both anew whenever another write came in between; returned as written.
+
+    Raises:
+        MlflowException: whatever the two raise; `TEMPORARILY_UNAVAILABLE`, others wrote in between every time.
+    """
+    mine, attempts = secrets.token_hex(8), Attempts(what)
+    while True:
+        record = read()
+        # A request whose answer got lost was sent again, and met its own write.
+        if record.writer == mine:
+            return record
+        record.writer = mine
+        try:
+            write(record)
+        except ConflictError:
+            attempts.again()
+        else:
+            return record
 
 
 def _change(change: Expression, condition: Expression | None) -> dict[str, Any]:

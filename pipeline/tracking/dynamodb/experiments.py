@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Sequence
 
 from mlflow.entities import Experiment, ExperimentTag, LifecycleStage, ViewType
@@ -12,7 +11,7 @@ from mlflow.utils.time import get_current_time_millis
 from mlflow.utils.uri import append_to_uri_path
 from mlflow.utils.validation import _parse_experiment_id
 
-from pipeline.tracking.dynamodb.client import Attempts, ConflictError, Expression, Item, Key, Table, Where, is_version
+from pipeline.tracking.dynamodb.client import Attempts, ConflictError, Expression, Item, Key, Table, Where, is_version, rewrite
 from pipeline.tracking.dynamodb.items import ExperimentRecord, experiment_item, read_experiment
 from pipeline.tracking.dynamodb.models import Models
 from pipeline.tracking.dynamodb.runs import Runs
@@ -105,14 +104,9 @@ class Experiments:
             MlflowException: as `get`; whatever the change raises; `BAD_REQUEST`, the new name is taken;
                 `TEMPORARILY_UNAVAILABLE`, others wrote in between every time.
         """
-        mine, attempts = secrets.token_hex(8), Attempts(f"The experiment {experiment_id}")
-        while True:
-            record = self.get(experiment_id)
-            # A request whose answer got lost was sent again by botocore, and met its own write.
-            if record.writer == mine:
-                return
+
+        def write(record: ExperimentRecord) -> None:
             name = _in_view(record, view).name
-            record.writer = mine
             change(record)
             try:
                 self._write(record, name)
@@ -120,9 +114,9 @@ class Experiments:
                 # Where the version is another one too, it is to be read anew first: the name may be our own write's.
                 if conflict.failed and 0 not in conflict.failed:
                     raise MlflowException(f"The name '{record.name}' is taken by another experiment", codes.BAD_REQUEST) from conflict
-                attempts.again()
-            else:
-                return
+                raise
+
+        rewrite(f"The experiment {experiment_id}", lambda: self.get(experiment_id), write)
 
     def _write(self, record: ExperimentRecord, old_name: str) -> None:
         unchanged = is_version(record.version)

@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, RESOURCE_DOES_NOT_EXIST
 
 from pipeline.tracking.dynamodb import parts
-from pipeline.tracking.dynamodb.client import Attempts, ConflictError, Expression, Item, Key, Table, Where, Write, is_version
+from pipeline.tracking.dynamodb.client import Attempts, Expression, Item, Key, Table, Where, Write, is_version, rewrite
 from pipeline.tracking.dynamodb.items import RunRecord
 from pipeline.tracking.dynamodb.model_items import (
     ModelMetric,
@@ -95,22 +95,15 @@ class Models:
             MlflowException: `RESOURCE_DOES_NOT_EXIST`; whatever the change raises; `TEMPORARILY_UNAVAILABLE`, others wrote in
                 between every time.
         """
-        mine, attempts = secrets.token_hex(8), Attempts(f"The logged model {model_id}")
-        while True:
-            record = self.get(model_id)
-            # A request whose answer got lost was sent again, and met its own write.
-            if record.writer == mine:
-                return record
-            before, record.writer = record.parts, mine
+
+        def write(record: ModelRecord) -> None:
+            before = record.parts
             change(record)
             unchanged = is_version(record.version)
-            try:
-                self._table.put(self._item(record), unchanged)
-            except ConflictError:
-                attempts.again()
-            else:
-                parts.drop(self._table, _parts_of(record), before)
-                return record
+            self._table.put(self._item(record), unchanged)
+            parts.drop(self._table, _parts_of(record), before)
+
+        return rewrite(f"The logged model {model_id}", lambda: self.get(model_id), write)
 
     def measure(self, record: RunRecord, logged: Mapping[str, Sequence[ModelMetric]]) -> tuple[list[Write], list[Key]]:
         """What puts these metrics beside their models, along with a run that doesn't know them yet; and where they will be.

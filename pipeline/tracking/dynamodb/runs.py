@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
 from pipeline.tracking.dynamodb import parts, values
-from pipeline.tracking.dynamodb.client import Attempts, ConflictError, Expression, Item, Key, Table, Where, Write, is_version
+from pipeline.tracking.dynamodb.client import Attempts, Expression, Item, Key, Table, Where, Write, is_version, rewrite
 from pipeline.tracking.dynamodb.items import RunRecord, read_run, read_sections, run_item, run_sections
 from pipeline.tracking.dynamodb.schema import HISTORY, PART, PARTITION, SORT, history_key, part_key, pointer_key, runs_partition
 
@@ -84,25 +84,16 @@ class Runs:
             MlflowException: `RESOURCE_DOES_NOT_EXIST`; whatever the change raises; `TEMPORARILY_UNAVAILABLE`, others wrote in
                 between every time.
         """
-        mine, attempts = secrets.token_hex(8), Attempts(f"The run {run_id}")
-        while True:
-            record = self.get(run_id)
-            # A request whose answer got lost was sent again by botocore, and met its own write.
-            if record.writer == mine:
-                return record
-            before = record.parts
-            record.writer = mine
-            beside = change(record)
+
+        def write(record: RunRecord) -> None:
+            before, beside = record.parts, change(record)
             if beside is None:
-                return record
-            try:
-                self._write(record, beside)
-            except ConflictError:
-                attempts.again()
-            else:
-                parts.drop(self._table, partial(part_key, run_id), before)
-                record.version += 1
-                return record
+                return
+            self._write(record, beside)
+            parts.drop(self._table, partial(part_key, run_id), before)
+            record.version += 1
+
+        return rewrite(f"The run {run_id}", lambda: self.get(run_id), write)
 
     def mark(self, key: Key, lifecycle_stage: str, deleted_time: int | None) -> None:
         """Set a run's lifecycle stage in place, without reading it."""
