@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from functools import cache
 from typing import Any
 
+from pipeline.aws import session
 from pipeline.errors import LakeError
 from pipeline.settings import mask
 
@@ -101,21 +100,8 @@ class Account:
 
 def _client() -> tuple[Any, Any]:
     """A client for S3, and the credentials that it signs with."""
-    import boto3.session
-    import botocore.session
     from botocore.config import Config
 
     config = Config(connect_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS, retries={"mode": "standard", "total_max_attempts": _ATTEMPTS})
-    core = botocore.session.Session()
-    core.register_component("data_loader", _descriptions(core.get_config_variable("data_path")))
-    # The other SDKs' name for the region; boto3 itself knows AWS_DEFAULT_REGION and profiles.
-    session = boto3.session.Session(region_name=os.environ.get("AWS_REGION") or None, botocore_session=core)
-    return session.client("s3", config=config), session.get_credentials()
-
-
-@cache
-def _descriptions(search_path: str | None) -> Any:
-    """What the SDK knows of the services. It would read that anew for each client, which is most of the time that one takes."""
-    from botocore.loaders import create_loader
-
-    return create_loader(search_path)
+    asking = session()
+    return asking.client("s3", config=config), asking.get_credentials()

@@ -103,6 +103,16 @@ def store(new_table: Callable[[], str]) -> Any:
     return DynamoDbStore(new_table(), ARTIFACTS)
 
 
+@pytest.fixture
+def experiment(store: Any) -> str:
+    return str(store.create_experiment("an experiment"))
+
+
+@pytest.fixture
+def run_id(store: Any, experiment: str) -> str:
+    return str(store.create_run(experiment, "user", 1, [], "a run").info.run_id)
+
+
 @pytest.fixture(scope="session")
 def empty_database(made_once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
     """A SQLite file as MLflow makes it, to be copied: making one takes seconds."""

@@ -12,19 +12,7 @@ from mlflow.entities import LoggedModelParameter, LoggedModelStatus, LoggedModel
 from mlflow.exceptions import MlflowException
 
 from pipeline.tracking.dynamodb.values import room
-
-# moto looks at a condition and writes in two steps, between which another of its threads may come: it loses updates itself.
-AT_ONCE = pytest.mark.parametrize("new_table", ["DynamoDB Local"], indirect=True)
-
-
-@pytest.fixture
-def experiment(store: Any) -> str:
-    return str(store.create_experiment("an experiment"))
-
-
-@pytest.fixture
-def run_id(store: Any, experiment: str) -> str:
-    return str(store.create_run(experiment, "user", 1, [], "a run").info.run_id)
+from tests.tracking_dynamodb.two_stores import AT_ONCE
 
 
 @pytest.fixture

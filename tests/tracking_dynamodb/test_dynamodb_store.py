@@ -1,5 +1,6 @@
 """What the comparison with the SQL store can't see: which operations are made, what happens at once, what is too large."""
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -14,21 +15,10 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 
 from pipeline.tracking.dynamodb.address import parse_address
+from pipeline.tracking.dynamodb.client import Table
 from pipeline.tracking.dynamodb.store import DynamoDbStore
 from pipeline.tracking.dynamodb.values import room
-
-# moto looks at a condition and writes in two steps, between which another of its threads may come: it loses updates itself.
-AT_ONCE = pytest.mark.parametrize("new_table", ["DynamoDB Local"], indirect=True)
-
-
-@pytest.fixture
-def experiment(store: Any) -> str:
-    return str(store.create_experiment("an experiment"))
-
-
-@pytest.fixture
-def run_id(store: Any, experiment: str) -> str:
-    return str(store.create_run(experiment, "user", 1, [], "a run").info.run_id)
+from tests.tracking_dynamodb.two_stores import AT_ONCE
 
 
 def count(store: Any) -> Counter[str]:
@@ -211,3 +201,16 @@ def test_an_address_that_is_none_is_refused(uri: str) -> None:
 
 def test_an_address_without_a_table_is_the_default_table() -> None:
     assert parse_address("dynamodb://?region=eu-west-1").table == "cdp-dev-mlflow-backend"
+
+
+@pytest.mark.parametrize(("asked", "region"), [("?region=eu-west-1", "eu-west-1"), ("", "eu-north-1")])
+def test_the_region_is_the_addresss_and_else_the_environments(monkeypatch: pytest.MonkeyPatch, asked: str, region: str) -> None:
+    monkeypatch.setenv("AWS_REGION", "eu-north-1")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-west-2")
+    assert Table(parse_address(f"dynamodb://some-table{asked}"), partition="p", sort="s").client.meta.region_name == region
+
+
+def test_without_boto3_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    with pytest.raises(MlflowException, match=r"goldtrace\[aws\]"):
+        Table(parse_address("dynamodb://some-table?region=eu-west-1"), partition="p", sort="s")

@@ -12,13 +12,13 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import count
 from typing import Any, Protocol, TypeVar
 
 from mlflow.exceptions import MlflowException
 from mlflow.protos import databricks_pb2 as codes
 
+from pipeline.aws import session
 from pipeline.tracking.dynamodb.address import Address
 from pipeline.tracking.dynamodb.errors import ConflictError as ConflictError
 from pipeline.tracking.dynamodb.errors import answered, tries, unanswered
@@ -302,25 +302,9 @@ def _condition(condition: Expression | None) -> dict[str, Any]:
     return request
 
 
-def _session() -> Any:
-    import botocore.session
-
-    session = botocore.session.get_session()
-    session.register_component("data_loader", _loader())
-    return session
-
-
-@cache
-def _loader() -> Any:
-    """What botocore knows of AWS's services, read once a process: reading it takes longer than anything that is asked."""
-    import botocore.loaders
-
-    return botocore.loaders.create_loader()
-
-
 def _client(address: Address) -> Any:
     try:
-        import boto3
+        import boto3  # noqa: F401 - who has only a part of it is told the same
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError
     except ModuleNotFoundError as error:
@@ -333,9 +317,8 @@ def _client(address: Address) -> Any:
         # The requests are ours and of one shape; checking a thousand numbers against the service's model costs more than sending them.
         parameter_validation=False,
     )
-    # A session of our own: boto3's default one is shared, and not safe to use from a server's threads.
     try:
-        return boto3.session.Session(botocore_session=_session()).client("dynamodb", region_name=address.region, endpoint_url=address.endpoint, config=config)
+        return session().client("dynamodb", region_name=address.region, endpoint_url=address.endpoint, config=config)
     except BotoCoreError as error:
         unanswered(error, "anything", address)
     except ValueError as error:  # an endpoint that is no URL
