@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -16,6 +17,7 @@ from pipeline.records import ExperimentRun, Run, State
 from pipeline.settings import Settings, load
 from pipeline.telemetry.guard import Hooks
 from pipeline.testing import example_run
+from pipeline.tracking import experiments
 from pipeline.tracking.experiments import ExperimentsHook, LostRuns, _allowance, _place_of
 from pipeline.tracking.process import Target, Worker, target
 from pipeline.tracking.record import run_record
@@ -77,10 +79,10 @@ def has_ended(pid: int) -> bool:
         return True
 
 
-def run_with(settings: Settings, run: Run) -> list[Exception]:
+def run_with(settings: Settings, run: Run, lake: Path | None = None) -> list[Exception]:
     """Run the hook behind the guard; what it said went wrong."""
     said: list[Exception] = []
-    with Hooks([ExperimentsHook(settings, run.bundle)], on_failure=lambda _run, _signal, error: said.append(error)).run(run):
+    with Hooks([ExperimentsHook(settings, lake or run.bundle)], on_failure=lambda _run, _signal, error: said.append(error)).run(run):
         pass
     return said
 
@@ -147,21 +149,23 @@ def test_what_waits_names_no_folder_and_finds_its_figures_in_the_lake_that_is_th
 
 
 def test_figures_of_a_lake_on_s3_wait_in_the_bundle_as_the_run_takes_its_own_files_along(
-    tmp_path: Path, ended: Run, settings_for: Callable[..., Settings]
+    tmp_path: Path, modelled: Callable[..., Run], settings_for: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    staged = tmp_path / "staging" / "gold" / "a.png"
-    staged.parent.mkdir(parents=True)
-    staged.write_text("the figure")
-    settings = settings_for(tmp_path / "runs", lake="s3://bucket/lake")
-    keep(ended.bundle, {**run_record(ended, settings, tmp_path / "staging"), "figures": [str(staged)]}, tmp_path / "staging", copy=True)
-    assert str(tmp_path) not in (ended.bundle / RECORD).read_text()
-    staged.unlink()
+    monkeypatch.setattr(experiments, "PATIENT_SECONDS", 0.0)
+    monkeypatch.setattr(experiments, "PATIENT_SECONDS_A_RUN", 0.001)
+    run, staging = modelled(tmp_path / "runs", 1), tmp_path / "lake"
+    settings = settings_for(tmp_path / "runs", lake="s3://bucket/lake", tracking_timeout=0.001)
+    (error,) = run_with(settings, run, staging)
+    assert "no answer within" in str(error)
+    assert str(tmp_path) not in (run.bundle / RECORD).read_text()
+    shutil.rmtree(staging)
     for _ in range(2):  # still not delivered: it is kept again
-        ((bundle, record),) = LostRuns(settings).take()
-        assert [Path(figure).read_text() for figure in record["figures"]] == ["the figure"]
-        keep(bundle, record, tmp_path, copy=True)
-    forget(ended.bundle)
-    assert not [path for path in ended.bundle.iterdir() if path.name.startswith(".experiments")]
+        with pytest.raises(BackendError):
+            LostRuns(settings).deliver()
+        ((_, record),) = LostRuns(settings).take()
+        assert [Path(figure).read_bytes() for figure in record["figures"]] == [b"\x89PNG"] * 2
+    forget(run.bundle)
+    assert not [path for path in run.bundle.iterdir() if path.name.startswith(".experiments")]
 
 
 def test_a_run_takes_the_two_along_that_wait_longest_and_somebody_who_asks_gets_all(tmp_path: Path, settings_for: Callable[..., Settings]) -> None:
