@@ -14,10 +14,11 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from pipeline.clock import clock_at
 from pipeline.engine import duck, estimates, origin, sources
+from pipeline.engine.fingerprints import Fingerprints
 from pipeline.engine.graph import steps_until
 from pipeline.engine.lake import Lake
 from pipeline.engine.signals import AbortedError, Signals
@@ -31,6 +32,8 @@ from pipeline.telemetry.guard import Hooks
 if TYPE_CHECKING:
     from pipeline.settings import Settings
     from pipeline.tracking.experiments import LostRuns
+
+_Inputs: TypeAlias = tuple[Mapping[str, sources.Header], Fingerprints]
 
 ABORTED = "aborted"
 # What is counted as lost when a manifest can't be written while the run goes on.
@@ -73,7 +76,7 @@ def execute(pipeline: Pipeline, settings: Settings, order: Order) -> Run:
         with hooks.run(run), _judged(run, hooks):
             if isinstance(prepared, Exception | AbortedError):
                 raise prepared
-            with _workshop(run, settings, lake, prepared) as shop:
+            with _workshop(run, settings, lake, *prepared) as shop:
                 _run_steps(run, shop, hooks, signals)
         bundle.release(run.bundle)
         # The checks first: a manifest that says how the run ended says that the bundle is whole.
@@ -154,8 +157,8 @@ def _locked(lake: Lake, run: Run, wait: float, signals: Signals) -> Iterator[Non
         yield
 
 
-def _prepare(run: Run, settings: Settings, stack: ExitStack, lock: AbstractContextManager[None]) -> Mapping[str, sources.Header] | Exception | AbortedError:
-    """Look at the input files and take the lock: before the heavy imports.
+def _prepare(run: Run, settings: Settings, stack: ExitStack, lock: AbstractContextManager[None]) -> _Inputs | Exception | AbortedError:
+    """Look at the input files, take the lock, and let their hashes be taken while the heavy imports go on.
 
     An error is handed back and raised once the hooks listen, so that it is told like any other.
     """
@@ -165,11 +168,11 @@ def _prepare(run: Run, settings: Settings, stack: ExitStack, lock: AbstractConte
         stack.enter_context(lock)
     except (Exception, AbortedError) as error:  # noqa: BLE001 - raised again within the hooks
         return error
-    return headers
+    return headers, stack.enter_context(Fingerprints(header.path for header in headers.values()))
 
 
 @contextmanager
-def _workshop(run: Run, settings: Settings, lake: Lake, headers: Mapping[str, sources.Header]) -> Iterator[Workshop]:
+def _workshop(run: Run, settings: Settings, lake: Lake, headers: Mapping[str, sources.Header], fingerprints: Fingerprints) -> Iterator[Workshop]:
     with lake.staging(run.id) as staging:
         connection = duck.connect(settings, staging / "spill")
         try:
@@ -180,6 +183,7 @@ def _workshop(run: Run, settings: Settings, lake: Lake, headers: Mapping[str, so
                 staging=staging,
                 connection=connection,
                 headers=headers,
+                fingerprints=fingerprints,
                 as_of=run.as_of,
                 clock=run.clock,
             )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import codecs
 import csv
-import hashlib
 import io
 import re
 from collections import deque
@@ -26,6 +25,7 @@ from pipeline.settings import without_folders
 if TYPE_CHECKING:
     import duckdb
 
+    from pipeline.engine.fingerprints import Fingerprint, Fingerprints
     from pipeline.engine.landing import Landing
 
 CHUNK = 1 << 22
@@ -53,13 +53,6 @@ def inspect(folder: Path, contracts: Sequence[Contract]) -> dict[str, Header]:
     return {contract.dataset: _header(_find(folder, contract), contract) for contract in contracts}
 
 
-def fingerprint(path: Path) -> tuple[int, str]:
-    """A file's size and sha256."""
-    with path.open("rb") as handle:
-        digest = hashlib.file_digest(handle, "sha256").hexdigest()
-        return handle.tell(), digest
-
-
 def _check_encoding(header: Header) -> None:
     """Raise if a byte of the file is not UTF-8, with its place."""
     decoder, size = codecs.getincrementaldecoder("utf-8")(), 0
@@ -76,18 +69,17 @@ def _check_encoding(header: Header) -> None:
             size += len(chunk)
 
 
-def land(connection: duckdb.DuckDBPyConnection, header: Header, broken: str, folder: Path) -> tuple[SourceFile, Landing]:
+def land(connection: duckdb.DuckDBPyConnection, header: Header, broken: str, folder: Path, fingerprints: Fingerprints) -> tuple[SourceFile, Landing]:
     """Type the file's cells into Parquet files below `folder`, every record in order; those for which the SQL `broken` holds apart.
 
     Raises:
-        InputError: the file can't be read, is not UTF-8, has no records, or a record has too few or too many fields.
+        InputError: the file can't be read, is not UTF-8, has no records, a record has too few or too many fields, or somebody wrote
+            to the file since the run began.
         OSError: `folder` can't be written.
     """
-    try:
-        size, sha256 = fingerprint(header.path)
-    except OSError as error:
-        raise _unreadable(header.path, error) from error
-    file = SourceFile(source=header.contract.dataset, file=header.path.name, bytes=size, sha256=sha256, rows=0)
+    fingerprint = _taken_of(header.path, fingerprints)
+    _check_unchanged(header.path, fingerprint)
+    file = SourceFile(source=header.contract.dataset, file=header.path.name, bytes=fingerprint.bytes, sha256=fingerprint.sha256, rows=0)
     if header.extra:  # DuckDB looks at the encoding too, but only of the columns that it is asked for
         _check_encoding(header)
     try:
@@ -97,7 +89,25 @@ def land(connection: duckdb.DuckDBPyConnection, header: Header, broken: str, fol
         raise _translated(error, header) from error
     if landed.rows == 0:
         raise InputError(f"{header.path.name}: no records after the header in line 1", hint="is the export complete?", file=header.path.name)
+    _check_unchanged(header.path, fingerprint)
     return replace(file, rows=landed.rows), landed
+
+
+def _taken_of(path: Path, fingerprints: Fingerprints) -> Fingerprint:
+    try:
+        return fingerprints.of(path)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _check_unchanged(path: Path, fingerprint: Fingerprint) -> None:
+    """Raise if what was read need not be what was hashed."""
+    try:
+        if fingerprint.still_fits(path):
+            return
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    raise InputError(f"{path.name}: somebody wrote to the file after the run began", hint="run again when it is whole", file=path.name)
 
 
 def _find(folder: Path, contract: Contract) -> Path:

@@ -25,6 +25,7 @@ from pipeline.records import Contract, DatasetVersion, Phase, Pipeline, Step, St
 if TYPE_CHECKING:
     import duckdb
 
+    from pipeline.engine.fingerprints import Fingerprints
     from pipeline.engine.landing import Landing
     from pipeline.settings import Settings
 
@@ -53,6 +54,7 @@ class Workshop:
     staging: Path
     connection: duckdb.DuckDBPyConnection
     headers: Mapping[str, sources.Header]
+    fingerprints: Fingerprints
     as_of: date | None
     clock: Clock
     staged: dict[str, tuple[DatasetVersion, Path]] = field(default_factory=dict)
@@ -83,7 +85,7 @@ class Workshop:
         with phase(self.clock, run.phases, "read"):
             broken = checks.broken_alone(self.connection, f"({sources.typed(header)})", header.contract, self.as_of)
             with translated(self.lake.disk, "write"):
-                file, landed = sources.land(self.connection, header, broken, folder)
+                file, landed = sources.land(self.connection, header, broken, folder, self.fingerprints)
         run.inputs.append(file)
         run.rows_in[source] = file.rows
         if header.extra:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.engine import duck, sources
+from pipeline.engine.fingerprints import Fingerprints
 from pipeline.engine.landing import Landing
 from pipeline.errors import InputError
 from pipeline.quality import checks, quarantine
@@ -34,7 +35,8 @@ def landed(file: Path, threads: int | None = None, contract: Contract = CONTRACT
     header = sources.inspect(file.parent, [contract])[contract.dataset]
     broken = checks.broken_alone(connection, f"({sources.typed(header)})", contract, None)
     shutil.rmtree(file.parent / "landing", ignore_errors=True)
-    return connection, sources.land(connection, header, broken, file.parent / "landing")[1]
+    with Fingerprints([file]) as fingerprints:
+        return connection, sources.land(connection, header, broken, file.parent / "landing", fingerprints)[1]
 
 
 @settings(max_examples=40)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.engine import sources
+from pipeline.engine.fingerprints import Fingerprints
 from pipeline.errors import InputError
 from pipeline.records import Column, Contract
 
@@ -24,8 +25,8 @@ def contract(**changes: object) -> Contract:
 def landed(folder: Path, content: str | bytes) -> list[tuple]:
     (folder / "a_tidy.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
     header = sources.inspect(folder, [contract()])["input/weight"]
-    with duckdb.connect() as connection:
-        _, landing = sources.land(connection, header, "_bad_cells IS NOT NULL", folder / "landing")
+    with duckdb.connect() as connection, Fingerprints([header.path]) as fingerprints:
+        _, landing = sources.land(connection, header, "_bad_cells IS NOT NULL", folder / "landing", fingerprints)
         return connection.execute(f"SELECT subject_id, date::VARCHAR, week, weight_kg, _bad_cells FROM {landing.table} ORDER BY record_number").fetchall()
 
 
