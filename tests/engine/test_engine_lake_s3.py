@@ -208,6 +208,7 @@ def test_the_lock_of_a_killed_process_of_this_machine_is_free_at_once(lake: Lake
             assert json.loads(objects(s3.server, prefix)[".lock"])["run_id"] == str(NEXT)
 
 
+@pytest.mark.slow
 def test_a_lock_of_another_machine_ends_when_nobody_writes_it_any_more(lake: Lake, s3: Proxy, prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     gone_here = 4_194_303  # there is hardly such a process on this machine, which says nothing about the other
     told = {"run_id": str(RUN), "pid": gone_here, "host": "elsewhere", "machine": "another", "since": "2026-11-21T00:00:00Z"}

@@ -76,9 +76,8 @@ def written(connection: duckdb.DuckDBPyConnection, select: str | None, file: Pat
     return rows, sha256(file)
 
 
-@pytest.mark.parametrize(
-    "bad", [pytest.param(0, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.slow), 60], ids=["no bad row", "a bad row", "bad rows all over"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("bad", [0, 1, 60], ids=["no bad row", "a bad row", "bad rows all over"])
 def test_rows_keep_their_order_and_bytes_whatever_the_number_of_threads(tmp_path: Path, bad: int) -> None:
     every, file, found = ROWS // max(bad, 1), tmp_path / "diary.csv", []
     file.write_text("who,kg\n" + "".join(f"S{place % 977},{'x' if bad and place % every == 0 else place * 0.1}\n" for place in range(ROWS)))

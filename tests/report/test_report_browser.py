@@ -35,6 +35,9 @@ class Visit:
     requests: list[str] = field(default_factory=list)
 
 
+RARE = [pytest.param("red", marks=pytest.mark.slow), pytest.param("failed", marks=pytest.mark.slow)]
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator["playwright.Browser"]:
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -63,7 +66,7 @@ def visit(browser: "playwright.Browser", report: Path) -> Visit:
     return seen
 
 
-@pytest.mark.parametrize("name", ["yellow", "red", "failed"])
+@pytest.mark.parametrize("name", ["yellow", *RARE])
 def test_it_opens_from_disk_without_a_complaint_or_a_request(browser: "playwright.Browser", reports: dict[str, Path], name: str) -> None:
     seen = visit(browser, reports[name])
     assert seen.complaints == []
@@ -77,7 +80,7 @@ def test_the_policy_stops_what_is_not_ours(browser: "playwright.Browser", report
     assert "Content Security Policy" in seen.complaints[0]
 
 
-@pytest.mark.parametrize("name", ["yellow", "failed"])
+@pytest.mark.parametrize("name", ["yellow", RARE[1]])
 def test_the_page_never_scrolls_sideways(browser: "playwright.Browser", reports: dict[str, Path], name: str) -> None:
     page = visit(browser, reports[name]).page
     page.evaluate(OPEN_ALL)
@@ -86,7 +89,7 @@ def test_the_page_never_scrolls_sideways(browser: "playwright.Browser", reports:
         assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
-@pytest.mark.parametrize("name", ["red", "failed"])
+@pytest.mark.parametrize("name", ["yellow", *RARE])
 def test_all_text_stands_out_from_its_ground(browser: "playwright.Browser", reports: dict[str, Path], name: str) -> None:
     page = visit(browser, reports[name]).page
     page.evaluate(OPEN_ALL)

@@ -75,6 +75,7 @@ def test_a_server_that_does_not_answer_is_named_with_the_reason_and_what_starts_
     assert raised.value.hint == broken.mend
 
 
+@pytest.mark.slow
 def test_a_run_that_is_there_in_part_is_not_there(runs: Path) -> None:
     modes = {**dict.fromkeys(("loki", "alertmanager", "marquez", "reports"), "partial"), "jaeger": "partial", "grafana": "empty"}
     with fake_stack(runs, **modes) as stack:
@@ -103,6 +104,7 @@ def test_a_server_that_answers_wrongly_is_named_with_what_it_does(runs: Path) ->
     assert verdicts["loki"].health is verdicts["reports"].health is Health.OK
 
 
+@pytest.mark.slow
 def test_a_server_that_takes_the_question_and_says_nothing_is_silent(runs: Path) -> None:
     with fake_stack(runs, jaeger="silent") as stack:
         (broken,) = diagnose(stack).broken
@@ -114,6 +116,7 @@ def test_a_visitor_of_grafana_who_may_not_list_datasources_sees_them_in_the_page
         diagnose(stack).expect_well()
 
 
+@pytest.mark.slow
 def test_a_collector_that_reads_another_folder_is_the_cause(runs: Path) -> None:
     with fake_stack(runs, reports="empty", **dict.fromkeys(BLOCKED["collector"], "empty")) as stack:
         found = diagnose(stack, timeout=SHORT)

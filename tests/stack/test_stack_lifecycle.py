@@ -288,6 +288,7 @@ def test_a_task_that_fails_is_told(docker: Docker) -> None:
         stack("up", "--wait", "15")
 
 
+@pytest.mark.slow
 def test_a_service_without_http_is_ready_when_its_own_check_says_so(docker: Docker) -> None:
     docker.change(up={"postgres": {"Health": "starting"}}, containers={})
     docker.change(containers={name: {"ID": name, "State": "running"} for name in ("grafana", "marquez")})
@@ -419,6 +420,7 @@ def test_mlflow_is_built_anew_when_our_code_changed(docker: Docker) -> None:
     assert [call for call in docker.calls if call.startswith("compose build")] == ["compose build --quiet mlflow"]
 
 
+@pytest.mark.slow
 def test_a_store_that_does_not_answer_is_no_mlflow_that_is_ready(docker: Docker) -> None:
     docker.change(containers={"mlflow": {"ID": "old", "State": "running"}})
     with serving(docker.ports["mlflow"], {"/health": b"OK"}), pytest.raises(StackError, match=r"MLflow.* not ready"):

@@ -212,6 +212,7 @@ def test_a_connection_that_the_server_ends_between_two_events_is_made_anew(tmp_p
     assert taken == lines(bundle)
 
 
+@pytest.mark.slow
 def test_a_replay_waits_for_one_answer_so_long_and_not_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = told(tmp_path / "runs", 1)
     monkeypatch.setattr("pipeline.telemetry.delivery.REPLAY_SECONDS", 1.0)

@@ -369,6 +369,7 @@ def test_a_run_that_was_not_taken_has_no_page(tmp_path: Path, settings_for: Call
     assert _place_of(refused, settings_for(tmp_path, mlflow_tracking_uri="http://127.0.0.1:5081")) is None
 
 
+@pytest.mark.slow
 def test_the_file_beside_the_runs_has_no_page(ended: Run, settings_for: Callable[..., Settings], ready_store: Callable[[Path], None]) -> None:
     ready_store(ended.bundle.parent)
     run_with(settings_for(ended.bundle.parent, tracking_timeout=60), ended)

@@ -82,7 +82,7 @@ def test_the_server_finds_none_of_the_ways_past_it(repository: ProxiedS3Reposito
     assert [way.__name__ for way in ways if isinstance(repository, way)] == []
 
 
-@pytest.mark.parametrize("first", ["pipeline.tracking.proxied_s3", "mlflow"])
+@pytest.mark.parametrize("first", ["pipeline.tracking.proxied_s3", pytest.param("mlflow", marks=pytest.mark.slow)])
 def test_mlflow_finds_it_by_its_scheme_whatever_is_imported_first(root: Path, first: str) -> None:
     """MLflow imports its plugins while it is being imported: a module of ours that imports MLflow must not be asked for one yet."""
     points = tomllib.loads((root / "pyproject.toml").read_text())["project"]["entry-points"]["mlflow.artifact_repository"]
