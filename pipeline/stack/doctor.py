@@ -20,6 +20,7 @@ from pipeline.settings import Settings, Switch
 from pipeline.stack import doctor_canary, doctor_preflight
 from pipeline.stack.doctor_hops import BY_NAME, HOPS, Hop, pins
 from pipeline.stack.doctor_look import Containers, Look, first_look
+from pipeline.stack.doctor_mlflow import check_mlflow
 from pipeline.stack.doctor_older import check_older
 from pipeline.stack.doctor_preflight import Finding, Health
 from pipeline.stack.doctor_probes import Wanted
@@ -78,7 +79,7 @@ def examine(settings: Settings, containers: Containers, *, root: Path, timeout: 
         LakeError: the runs folder can't be written.
     """
     looks = first_look(settings)
-    preflight = doctor_preflight.findings(settings, containers, looks, pins(root))
+    preflight = [*doctor_preflight.findings(settings, containers, looks, pins(root)), *check_mlflow(settings)]
     with _Watch(settings, looks, timeout) as watch:
         run = doctor_canary.run_canary(settings, watch.begin, finish)
         seen = watch.end()

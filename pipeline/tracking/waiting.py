@@ -45,11 +45,16 @@ def forget(bundle: Path) -> None:
     shutil.rmtree(bundle / FIGURES, ignore_errors=True)
 
 
+def records(runs: Path) -> list[Path]:
+    """The files of all records that wait, oldest run first."""
+    paths = [*runs.glob(f"*/{RECORD}"), *runs.glob(f"archive/*/{RECORD}")]
+    return sorted(paths, key=lambda path: path.parent.name)
+
+
 def waiting(runs: Path, lake: Path, most: int | None = None) -> list[tuple[Path, RunRecord]]:
     """The bundles with a record that waits, oldest run first. Figures that the lake does not have any more are left out."""
     found: list[tuple[Path, RunRecord]] = []
-    paths = [*runs.glob(f"*/{RECORD}"), *runs.glob(f"archive/*/{RECORD}")]
-    for path in sorted(paths, key=lambda path: path.parent.name):
+    for path in records(runs):
         if len(found) == most:
             break
         # Another run may have delivered it since; one that is no JSON was cut off by a crash.

@@ -89,9 +89,9 @@ class LiveStack:
         """The ids of all runs but the canaries."""
         return {path.name for path in self.runs.iterdir() if json.loads((path / "manifest.json").read_text())["environment"] != "canary"}
 
-    def doctor(self, timeout: float = 20) -> dict[str, Any]:
+    def doctor(self, timeout: float = 20, **environ: str) -> dict[str, Any]:
         """What the doctor says."""
-        done = self.command("doctor", "--json", "--timeout", str(timeout))
+        done = self.command("doctor", "--json", "--timeout", str(timeout), **environ)
         found: dict[str, Any] = json.loads(done.stdout)
         assert (done.returncode == 0) == found["ok"], done.stderr
         return found

@@ -89,6 +89,12 @@ def test_a_second_up_changes_nothing(mlflow: LiveStack) -> None:
     assert "nothing was changed" in again.stdout
 
 
+def test_the_doctor_asks_its_store(mlflow: LiveStack) -> None:
+    url = mlflow.url("MLFLOW_PORT")
+    (found,) = [each for each in mlflow.doctor(PIPELINE_TRACKING="on", MLFLOW_TRACKING_URI=url)["preflight"] if each["name"] == "mlflow"]
+    assert found["detail"].startswith(f"{url} answers, and its store does")
+
+
 def test_the_server_is_nobody_with_nothing_to_write_to_but_its_volume(mlflow: LiveStack) -> None:
     for service in SERVICES:
         (container,) = json.loads(
