@@ -6,7 +6,6 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +186,7 @@ def s3_server(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Proxy]:
-    """A proxy before each server in turn, for which the environment has credentials; requests have little patience."""
+    """A proxy before each server in turn, for which the environment has credentials."""
     yield from _proxied(s3_server, monkeypatch, tmp_path)
 
 
@@ -198,10 +197,6 @@ def moto_s3(moto: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Itera
 
 
 def _proxied(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Proxy]:
-    from pipeline.engine import s3_objects
-
-    quick = s3_objects.Patience(small=timedelta(seconds=2), bulk=timedelta(seconds=3), retry=timedelta(seconds=3), retries=3)
-    monkeypatch.setattr(s3_objects, "PATIENCE", quick)
     with proxied(server) as proxy:
         for name, value in credentials(proxy.endpoint, PIPELINE_STAGING=str(tmp_path / "staging")).items():
             monkeypatch.setenv(name, value)

@@ -11,10 +11,12 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import urlsplit
 from urllib.request import Request as UrlRequest
 from urllib.request import urlopen
@@ -79,6 +81,16 @@ def moto_server() -> Iterator[str]:
         yield endpoint
     finally:
         server.stop()
+
+
+@contextmanager
+def impatient() -> Iterator[None]:
+    """Lakes that are first asked for something in the block have little patience: for those whose requests are to fail."""
+    from pipeline.engine import s3_objects
+
+    quick = s3_objects.Patience(small=timedelta(seconds=2), bulk=timedelta(seconds=3), retry=timedelta(seconds=3), retries=3)
+    with patch.object(s3_objects, "PATIENCE", quick):
+        yield
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -21,6 +21,14 @@ from pipeline.settings import load
 from pipeline.telemetry import bundle
 from tests.engine.engine_support import Go, Start, tree
 
+# A step that goes on as long as there is a file, and a minute at most, so that a test that fails leaves nobody waiting.
+HELD = """def words(*_, **__):
+    for _ in range(3000):
+        if pathlib.Path("wait").exists():
+            time.sleep(0.02)
+    return {"a.md": b""}
+
+def unused("""
 SLOW = "SELECT count(*) FROM range(4000000000) t(i) WHERE hash(i) % 7 = 8"
 
 
@@ -31,6 +39,14 @@ def slow_down(app: Path, step: str) -> None:
     else:
         code = (app / "small_app.py").read_text()
         (app / "small_app.py").write_text(code.replace(f"def {step}(", f"def {step}(*_, **__):\n    time.sleep(60)\n\ndef unused_{step}("))
+
+
+def until(holds: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if holds():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it did not come to that")
 
 
 def wait_for_step(app: Path, step: str) -> Path:
@@ -80,14 +96,16 @@ def test_a_killed_run_is_lost_at_once_and_closed_by_the_next(app: Path, start: S
 
 @pytest.mark.slow
 def test_two_runs_at_once_one_is_busy_and_one_that_waits_completes(app: Path, start: Start) -> None:
-    code = (app / "small_app.py").read_text()
-    (app / "small_app.py").write_text(code.replace("def words(", "def words(*_, **__):\n    time.sleep(3)\n    return {'a.md': b''}\n\ndef unused("))
+    (app / "small_app.py").write_text((app / "small_app.py").read_text().replace("def words(", HELD))
+    (app / "wait").touch()
     with start("run") as first:
         wait_for_step(app, "words")
-        with start("run") as second, start("run", "--wait", "30") as third:
-            _, err = second.communicate(timeout=30)
+        with start("run") as second, start("run", "--wait", "60") as third:
+            _, err = second.communicate(timeout=50)
             assert second.returncode == 4
             assert "another run writes to the lake" in err
+            until(lambda: len(list((app / "runs").glob("*/manifest.json"))) == 3)
+            (app / "wait").unlink()
             third.communicate(timeout=60)
             assert (first.wait(), third.returncode) == (0, 0)
 

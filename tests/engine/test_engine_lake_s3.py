@@ -213,9 +213,9 @@ def test_a_lock_of_another_machine_ends_when_nobody_writes_it_any_more(lake: Lak
     gone_here = 4_194_303  # there is hardly such a process on this machine, which says nothing about the other
     told = {"run_id": str(RUN), "pid": gone_here, "host": "elsewhere", "machine": "another", "since": "2026-11-21T00:00:00Z"}
     client(s3.server).put_object(Bucket=BUCKET, Key=f"{prefix}/.lock", Body=json.dumps(told).encode())
-    monkeypatch.setattr(lake_lease, "LEASE_SECONDS", 2.0)
     with pytest.raises(LakeBusyError, match="process 4194303 on elsewhere"), lake.lock(NEXT):
         pass
+    monkeypatch.setattr(lake_lease, "LEASE_SECONDS", 2.0)
     with lake.lock(NEXT, wait=20):
         assert json.loads(objects(s3.server, prefix)[".lock"])["run_id"] == str(NEXT)
 

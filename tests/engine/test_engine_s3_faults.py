@@ -33,6 +33,7 @@ from tests.engine.s3_support import (
     client,
     credentials,
     files,
+    impatient,
     objects,
     person,
     policies_held,
@@ -130,12 +131,12 @@ def test_without_the_libraries_a_run_does_not_begin(go: Go, app: Path, monkeypat
 
 
 class Takeover:
-    """Takes the lock away while a step goes on, and gives the run time to notice."""
+    """Takes the lock away while a step goes on, and ends the step when the run has noticed."""
 
     signal = "takeover"
 
-    def __init__(self, server: str, key: str) -> None:
-        self._server, self._key = server, key
+    def __init__(self, server: str, key: str, noticed: threading.Event) -> None:
+        self._server, self._key, self._noticed = server, key, noticed
 
     @contextmanager
     def run(self, run: Run) -> Iterator[None]:
@@ -146,7 +147,7 @@ class Takeover:
         if step.step.name == "food":
             told = {"run_id": str(uuid.uuid4()), "pid": 1, "host": "elsewhere", "machine": "another", "since": "2026-11-21T00:00:00Z"}
             client(self._server).put_object(Bucket=BUCKET, Key=self._key, Body=json.dumps(told).encode())
-            time.sleep(1)
+            self._noticed.wait(30)
         yield
 
 
@@ -156,8 +157,17 @@ def test_a_run_that_loses_the_lock_ends_before_its_next_step(app: Path, moto_s3:
     sys.modules.pop("small_app", None)
     monkeypatch.setattr(lake_lease, "BEAT_SECONDS", 0.05)
     settings = load(lake=f"s3://{BUCKET}/{prefix}", tracking="off", app="small_app:PIPELINE")
-    hook = Takeover(moto_s3.server, f"{prefix}/.lock")
+    noticed, write = threading.Event(), lake_lease.Lease._write
+
+    def write_and_tell(lease: lake_lease.Lease) -> None:
+        write(lease)
+        if lease._lost:
+            noticed.set()
+
+    monkeypatch.setattr(lake_lease.Lease, "_write", write_and_tell)
+    hook = Takeover(moto_s3.server, f"{prefix}/.lock", noticed)
     run = execute(api.load_app(settings.app), settings, Order(hooks=[hook]))
+    assert noticed.is_set()
     refused(run, "another run has taken the lake")
     assert [step.step.name for step in run.steps] == ["weight", "food"]
 
@@ -192,7 +202,8 @@ def test_a_run_that_finds_no_lake_fails_clearly_and_the_next_one_mends_it(
     monkeypatch.setenv("AWS_SESSION_TOKEN", TOKEN)
     moto_s3.rule = lambda _: answer
     started = time.monotonic()
-    run = go(lake=f"s3://{BUCKET}/{prefix}")
+    with impatient():
+        run = go(lake=f"s3://{BUCKET}/{prefix}")
     assert time.monotonic() - started < 15
     refused(run, words)
     assert run.steps == []
@@ -223,7 +234,8 @@ def test_a_run_that_can_not_publish_leaves_what_is_current_and_the_next_one_mend
     before = objects(moto_s3.server, prefix)
     write_source(app, "weight", "weight_kg", [(f"P{i}", i % 2 + 1, 60 + i) for i in range(10)])
     moto_s3.rule = lambda asked: answer if asked.method == "PUT" and _is(what, asked) else None
-    run = go(lake=lake)
+    with impatient():
+        run = go(lake=lake)
     refused(run, words)
     assert len(run.steps) == 5
     output = capfd.readouterr()
@@ -254,7 +266,8 @@ def test_a_busy_s3_is_asked_again_until_it_has_time(go: Go, moto_s3: Proxy, pref
 def test_an_endpoint_where_nobody_listens_and_one_without_a_name_fail_the_run(go: Go, monkeypatch: pytest.MonkeyPatch, moto_s3: Proxy) -> None:
     for endpoint in ("http://127.0.0.1:1", "http://nowhere.invalid"):
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)  # which wins over AWS_ENDPOINT_URL
-        refused(go(lake=f"s3://{BUCKET}/x"), f"at {endpoint}: there is no connection")
+        with impatient():
+            refused(go(lake=f"s3://{BUCKET}/x"), f"at {endpoint}: there is no connection")
 
 
 def test_a_bucket_that_is_not_there_is_no_empty_lake(s3: Proxy, tmp_path: Path) -> None:

@@ -149,8 +149,11 @@ def test_a_step_opens_by_keyboard_and_by_a_link_to_it(browser: "playwright.Brows
 def test_an_id_is_copied(browser: "playwright.Browser", reports: dict[str, Path]) -> None:
     page = visit(browser, reports["yellow"]).page
     button = page.locator(".summary .copy")
+    # The page says so for a moment only, which a look now and then may miss. A selector, as the page lets nobody evaluate text.
+    watch = "node => new MutationObserver(() => { if (node.matches('.copied')) node.dataset.wasCopied = '' }).observe(node, {attributeFilter: ['class']})"
+    button.evaluate(watch)
     button.click()
-    page.wait_for_function("document.querySelector('.summary .copy').classList.contains('copied')", timeout=5000)
+    page.wait_for_selector(".summary .copy[data-was-copied]")
 
 
 def test_everything_is_there_without_the_script(browser: "playwright.Browser", reports: dict[str, Path]) -> None:

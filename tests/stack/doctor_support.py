@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -48,6 +48,7 @@ class FakeStack:
     asked: list[str] = field(default_factory=list)
     version: str = "3.15.0"
     ahead: float = 0.0
+    ended: Event = field(default_factory=Event)
 
     def canary(self) -> Path | None:
         """The newest bundle whose run has ended."""
@@ -172,7 +173,9 @@ def _handler(stack: FakeStack, service: str) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
             if stack.modes.get(service) == "silent":
-                time.sleep(3)
+                stack.ended.wait(30)
+                self.close_connection = True
+                return
             url = urlsplit(self.path)
             status, body = stack.reply(service, url.path, {name: values[0] for name, values in parse_qs(url.query).items()})
             content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
@@ -202,6 +205,7 @@ def fake_stack(runs: Path, **modes: str) -> Iterator[FakeStack]:
     runs.mkdir(exist_ok=True)
     stack = FakeStack(runs=runs, modes={name.replace("_", "-"): mode for name, mode in modes.items()})
     with ExitStack() as cleanup:
+        cleanup.callback(stack.ended.set)
         environ = {"PIPELINE_RUNS": str(runs)}
         for service, variable in ADDRESSES.items():
             server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(stack, service))

@@ -53,7 +53,7 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # Far above the time that is given, on however busy a machine, and far below what these servers would take.
-LONG = 5.0
+LONG = 10.0
 
 
 def seconds_of(folder: Path, url: str, **more: str) -> float:
@@ -115,11 +115,13 @@ def test_a_run_that_was_held_up_before_is_held_up_for_what_is_left(folder: Path,
         assert max(left, delivery.LEAST_SECONDS) * 0.9 < time.monotonic() - started < LONG
 
 
+@pytest.mark.slow
 def test_a_server_that_answers_gets_the_time_for_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = told(tmp_path / "runs", 1)
-    monkeypatch.setattr(delivery, "LEAST_SECONDS", 1.0)
+    monkeypatch.setattr(delivery, "LEAST_SECONDS", 3.0)
     monkeypatch.setattr(delivery, "ANSWERING_SECONDS", 60.0)
-    with Listener(lambda event, count: (time.sleep(0.15), (201, b""))[1]) as server:
+    # The first answer comes at once, the second when the time for a server that does not answer is over.
+    with Listener(lambda event, count: (time.sleep(3.1 if count == 2 else 0.0), (201, b""))[1]) as server:
         deliver_at_end(bundle, settings(bundle.parent, server.url), 0.0)
         assert server.taken == lines(bundle)
 
@@ -215,9 +217,11 @@ def test_a_connection_that_the_server_ends_between_two_events_is_made_anew(tmp_p
 @pytest.mark.slow
 def test_a_replay_waits_for_one_answer_so_long_and_not_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = told(tmp_path / "runs", 1)
-    monkeypatch.setattr("pipeline.telemetry.delivery.REPLAY_SECONDS", 1.0)
-    with Listener(lambda event, count: (time.sleep(0.15), (201, b""))[1]) as server:
+    monkeypatch.setattr(delivery, "REPLAY_SECONDS", 5.0)
+    with Listener(lambda event, count: (time.sleep(0.7), (201, b""))[1]) as server:
         assert replay(settings(bundle.parent, server.url)).problem is None
+        assert len(server.taken) * 0.7 > delivery.REPLAY_SECONDS
+    monkeypatch.setattr(delivery, "REPLAY_SECONDS", 1.0)
     with raw_server(read_all) as url:
         found = replay(settings(bundle.parent, url), ["last"])
     assert found.problem is not None
@@ -447,7 +451,7 @@ def test_a_failed_request_leaves_no_open_connection(folder: Path) -> None:
         read_all(connection)
         ended.set()
 
-    with raw_server(serve) as url, Connection(Server.of(settings(folder.parent, url)), Patience.in_all(0.2)) as connection:
+    with raw_server(serve) as url, Connection(Server.of(settings(folder.parent, url)), Patience.in_all(2.0)) as connection:
         connection.open()
         with pytest.raises(BackendError, match="no answer in time"):
             connection.post(b"{}")

@@ -183,7 +183,7 @@ def test_the_time_that_hooks_take_is_summed_by_signal(run: Run):
             time.sleep(0.01)
 
     go(run, Hooks([Slow("slow"), RecordingHook("fast")]))
-    assert 0.06 <= run.telemetry_seconds["slow"] < 2
+    assert 0.06 <= run.telemetry_seconds["slow"] < 60
     assert run.telemetry_seconds["fast"] < run.telemetry_seconds["slow"]
 
 

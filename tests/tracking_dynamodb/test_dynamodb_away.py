@@ -10,7 +10,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,17 +24,17 @@ from mlflow.entities import ViewType
 from pipeline.errors import BackendError
 from pipeline.records import Run, State
 from pipeline.settings import Settings, load
-from pipeline.telemetry.guard import Hooks
 from pipeline.testing import example_run
 from pipeline.tracking import worker
 from pipeline.tracking.dynamodb import client
 from pipeline.tracking.dynamodb.address import parse_address
 from pipeline.tracking.dynamodb.store import DynamoDbStore
 from pipeline.tracking.dynamodb.table import Wanted, create
-from pipeline.tracking.experiments import ExperimentsHook, LostRuns
+from pipeline.tracking.experiments import LostRuns
 from pipeline.tracking.record import RunRecord, Tag, run_record
 from pipeline.tracking.waiting import RECORD
 from tests.stack.programs import program
+from tests.tracking.away_support import LONGEST, SHARE, ends_in_time
 from tests.tracking_dynamodb.conftest import answers, free_port
 from tests.tracking_dynamodb.fault_proxy import Answer, Fault, Proxy, Silent, Slow, refusing
 
@@ -119,12 +119,18 @@ def place(endpoint: str, moto_endpoint: str, tmp_path: Path, monkeypatch: pytest
         yield Place(uri, dynamodb, s3, settings, tmp_path)
 
 
-@pytest.fixture
-def brief(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Less patience than usual once the place is there, so that the tests are quick; S3's is the SDK's own."""
-    monkeypatch.setattr(client, "_READ_SECONDS", 2.0)
-    monkeypatch.setattr(client, "_PATIENCE_SECONDS", 0.3)
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+@contextmanager
+def brief(fault: Fault) -> Iterator[None]:
+    """Less patience than usual with a fault, so that the tests are quick; S3's is the SDK's own.
+
+    An answer is waited for as long as ever where there will be one: MLflow keeps the store, and its client, for later deliveries.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if isinstance(fault, Silent):
+            patch.setattr(client, "_READ_SECONDS", 2.0)
+        patch.setattr(client, "_PATIENCE_SECONDS", 0.3)
+        patch.setenv("AWS_MAX_ATTEMPTS", "1")
+        yield
 
 
 def delivered(place: Place, *records: RunRecord) -> worker.Answer:
@@ -138,13 +144,13 @@ SAID = [each for each in FAULTS if each != ("s3", "black hole")]
 
 
 @pytest.mark.parametrize(("server", "name"), SAID)
-@pytest.mark.usefixtures("brief")
 def test_what_the_world_refuses_is_worth_another_try_and_then_there_once(place: Place, server: str, name: str) -> None:
     record = place.record()
     fault, said = (DYNAMODB if server == "dynamodb" else S3)[name]
     proxy = place.dynamodb if server == "dynamodb" else place.s3
     proxy.fault = lambda operation, body: fault
-    refusal = delivered(place, record)["refusal"]
+    with brief(fault):
+        refusal = delivered(place, record)["refusal"]
     assert refusal is not None
     assert refusal["retry_is_safe"], refusal
     assert re.search(said, refusal["message"]), refusal
@@ -157,7 +163,6 @@ def test_what_the_world_refuses_is_worth_another_try_and_then_there_once(place: 
 
 
 @pytest.mark.parametrize("share", [0.1, 0.35, 0.6, 0.85])
-@pytest.mark.usefixtures("brief")
 def test_wherever_an_attempt_breaks_off_the_next_one_makes_it_whole_and_once(place: Place, share: float) -> None:
     record = place.record(1)
     before = len(place.dynamodb.asked)
@@ -179,7 +184,6 @@ def test_wherever_an_attempt_breaks_off_the_next_one_makes_it_whole_and_once(pla
 
 
 @pytest.mark.parametrize("code", ["ValidationException", "SerializationException"])
-@pytest.mark.usefixtures("brief")
 def test_what_is_wrong_with_the_record_itself_does_not_wait_for_ever(place: Place, code: str) -> None:
     record = place.record()
     place.dynamodb.fault = lambda operation, body: refusing(400, code) if operation == "TransactWriteItems" else None
@@ -190,18 +194,6 @@ def test_what_is_wrong_with_the_record_itself_does_not_wait_for_ever(place: Plac
 
 # ---------------------------------------------------------------------------------------------- with the real process
 
-# What a run may wait at its end, with what a busy machine needs to start and to end a process.
-LONGEST = 2.0 + 0.7
-
-
-def run_with(place: Place, run: Run, seconds: float = 0.0) -> tuple[float, list[Exception]]:
-    """Let a run of so many seconds end; how long the end took, and what was said."""
-    said: list[Exception] = []
-    with Hooks([ExperimentsHook(place.settings, place.folder / "lake")], on_failure=lambda _run, _signal, error: said.append(error)).run(run):
-        time.sleep(seconds)
-        started = time.monotonic()
-    return time.monotonic() - started, said
-
 
 def told(run: Run) -> dict[str, Any]:
     entry: dict[str, Any] = json.loads((run.bundle / "delivery.json").read_text())["experiments"]
@@ -209,9 +201,7 @@ def told(run: Run) -> dict[str, Any]:
 
 
 def costs_two_seconds_and_waits(place: Place, run: Run, seconds: float = 0.0) -> None:
-    took, said = run_with(place, run, seconds)
-    assert took < LONGEST + 0.02 * seconds
-    (error,) = said
+    (error,) = ends_in_time(place.settings, place.folder / "lake", run, seconds)
     assert isinstance(error, BackendError)
     assert error.hint == "the next run enters it, or pipeline replay does"
     assert told(run)["state"] == "pending"
@@ -294,7 +284,7 @@ def test_the_study_ends_well_says_once_that_mlflow_is_away_and_is_replayed_whole
     assert len([line for line in done.stderr.splitlines() if "MLflow" in line]) == 1
     ((manifest),) = [json.loads(path.read_text()) for path in (place.folder / "runs").glob("*/manifest.json")]
     assert manifest["telemetry"]["lost"] == {"experiments": 1}
-    assert manifest["telemetry"]["seconds"]["experiments"] < LONGEST + 0.02 * manifest["seconds"]
+    assert manifest["telemetry"]["seconds"]["experiments"] < LONGEST + SHARE * manifest["seconds"]
     place.dynamodb.fault = lambda operation, body: None
     replayed = command(place, root, "replay")
     assert (replayed.returncode, replayed.stdout) == (0, "MLflow took 1 run that waited\n\nno lineage waits\n"), replayed.stderr

@@ -169,15 +169,22 @@ def test_reads_that_were_left_undone_are_asked_for_again(faulty: tuple[DynamoDbS
     assert len(store.get_run(run_id).data.params) == 80
 
 
-def test_throttling_that_does_not_end_ends_in_an_error_after_a_bounded_time(faulty: tuple[DynamoDbStore, Proxy], brief: None) -> None:
+def test_throttling_that_does_not_end_ends_in_an_error_after_a_bounded_time(faulty: tuple[DynamoDbStore, Proxy], monkeypatch: pytest.MonkeyPatch) -> None:
     store, proxy = faulty
+    # More than the first attempts need on a machine that stalls.
+    monkeypatch.setattr(client, "_PATIENCE_SECONDS", 3.0)
     proxy.fault = lambda operation, body: refusing(400, "ThrottlingException", "Rate exceeded")
     started = time.monotonic()
     with pytest.raises(MlflowException, match=rf"DynamoDB is too busy for 'faults-\w+' at {proxy.url}: ThrottlingException: Rate exceeded") as raised:
         store.get_experiment("0")
     assert raised.value.error_code == "TEMPORARILY_UNAVAILABLE"
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
     assert 4 <= len(proxy.asked) <= 12
+    proxy.asked.clear()
+    monkeypatch.setattr(client, "_PATIENCE_SECONDS", 0.0)
+    with pytest.raises(MlflowException, match="DynamoDB is too busy"):
+        store.get_experiment("0")
+    assert len(proxy.asked) == 1
 
 
 # ---------------------------------------------------------------------------------------------- answers that get lost
