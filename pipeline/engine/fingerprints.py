@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 CHUNK = 1 << 20
@@ -49,7 +48,7 @@ class Fingerprints:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._left.set()
 
     def of(self, path: Path) -> Fingerprint:

@@ -13,10 +13,10 @@ from pipeline.errors import BackendError
 from pipeline.settings import Settings, Switch, mask
 from pipeline.stack.doctor_http import ask
 from pipeline.stack.doctor_preflight import Finding, Health
+from pipeline.stack.services import BY_NAME, started_by
+from pipeline.tracking.experiments import machine
 from pipeline.tracking.waiting import records
 
-_QUESTION: Final = {"max_results": "1"}
-_PATH: Final = "/api/2.0/mlflow/experiments/search"
 # It wants to know who asks. MLflow's client has more ways to say so than the address.
 _LOGIN: Final = frozenset({401, 403})
 
@@ -45,7 +45,7 @@ def _ask(server: str) -> bool:
     Raises:
         BackendError: it does not answer, or not as MLflow does.
     """
-    answer = ask(server + _PATH, _QUESTION)
+    answer = ask(f"{server}{BY_NAME['mlflow'].ready_path}")
     if answer.status in _LOGIN:
         return True
     if not isinstance(answer.expect_success().json(), dict):
@@ -55,6 +55,5 @@ def _ask(server: str) -> bool:
 
 def _start(settings: Settings, server: str) -> str:
     """What starts it: ours, where it is the one of the stack."""
-    address = urlsplit(server)
-    is_ours = address.hostname in ("127.0.0.1", "localhost") and address.port == settings.mlflow_port
-    return "make mlflow.up" if is_ours else "start the server that MLFLOW_TRACKING_URI names"
+    is_ours = machine(urlsplit(server)) == f"127.0.0.1:{settings.mlflow_port}"
+    return started_by("mlflow") if is_ours else "start the server that MLFLOW_TRACKING_URI names"

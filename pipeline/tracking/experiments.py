@@ -71,7 +71,7 @@ class LostRuns:
             with Worker(target(self._settings)) as worker:
                 answer = worker.ask([record for _, record in records], PATIENT_SECONDS + PATIENT_SECONDS_A_RUN * len(records))
             self.entered += len(answer["delivered"])
-            _note(worker.target, records, answer, self._lake, copy=parse_s3(self._settings.lake) is not None)
+            _note(self._settings, worker.target, records, answer, self._lake)
 
 
 class ExperimentsHook:
@@ -109,7 +109,7 @@ class ExperimentsHook:
                     records = [(run.bundle, run_record(run, self._settings, self._lake_root)), *self._lost.take()]
                     answer = worker.ask([record for _, record in records], _allowance(run, worker.target, time.monotonic() - started))
                     run.experiment = _place_of(answer, self._settings)
-                    _note(worker.target, records, answer, self._lake_root, copy=parse_s3(self._settings.lake) is not None)
+                    _note(self._settings, worker.target, records, answer, self._lake_root)
 
     @contextmanager
     def step(self, run: Run, step: StepRun) -> Iterator[None]:  # noqa: ARG002 - the seam hands over both
@@ -135,20 +135,20 @@ def _has_page(settings: Settings) -> bool:
     store, page = urlsplit(settings.mlflow_tracking_uri or ""), urlsplit(settings.mlflow_url)
     if store.scheme.partition("+")[0] in ("", "file", "sqlite"):
         return False
-    return _machine(store) == _machine(page) or settings.mlflow_url != f"http://127.0.0.1:{settings.mlflow_port}"
+    return machine(store) == machine(page) or settings.mlflow_url != f"http://127.0.0.1:{settings.mlflow_port}"
 
 
-def _machine(address: SplitResult) -> str:
+def machine(address: SplitResult) -> str:
     """Host and port, this machine's names being one."""
     return re.sub(r"^(localhost|\[::1\])(?=:|$)", "127.0.0.1", address.netloc.rpartition("@")[2])
 
 
-def _note(target: Target, records: list[tuple[Path, RunRecord]], answer: Answer, lake: Path, *, copy: bool) -> None:
+def _note(settings: Settings, target: Target, records: list[tuple[Path, RunRecord]], answer: Answer, lake: Path) -> None:
     for place, (bundle, record) in enumerate(records):
         entry = _entry(target, answer, place)
         _write_delivery(bundle, entry)
         if entry["state"] == "pending":
-            keep(bundle, record, lake, copy=copy)
+            keep(bundle, record, lake, copy=parse_s3(settings.lake) is not None)
         else:
             forget(bundle)
     if answer["refusal"]:
