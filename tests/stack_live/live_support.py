@@ -65,9 +65,9 @@ class LiveStack:
 
     # ------------------------------------------------------------------------------------------ commands
 
-    def command(self, *words: str, timeout: float = 300, **environ: str) -> Done[str]:
+    def command(self, *words: str, timeout: float = 300, code: str = COMMAND, **environ: str) -> Done[str]:
         """Run a command of ours in the project's folder."""
-        return self._python(COMMAND, *words, timeout=timeout, environ=environ)
+        return self._python(code, *words, timeout=timeout, environ=environ)
 
     def run(self, *words: str, code: str = COMMAND, **environ: str) -> str:
         """Run the study, and return the run's id."""

@@ -277,7 +277,7 @@ def test_a_server_that_is_killed_costs_a_run_two_seconds_and_gets_it_later(mlflo
     up = mlflow.command("stack", "up", "--part", "mlflow")
     assert up.returncode == 0, up.stderr
     # A server that has just started is slow to answer.
-    replayed = mlflow._python(PATIENT, "replay", environ={"PIPELINE_TRACKING": "on", "MLFLOW_TRACKING_URI": mlflow.url("MLFLOW_PORT")})
+    replayed = mlflow.command("replay", code=PATIENT, PIPELINE_TRACKING="on", MLFLOW_TRACKING_URI=mlflow.url("MLFLOW_PORT"))
     assert replayed.returncode == 0, replayed.stdout + replayed.stderr
     assert "MLflow took" in replayed.stdout, replayed.stderr
     expect_whole(mlflow, run)
