@@ -1,4 +1,5 @@
-"""The floor: DuckDB reads the CSV files and writes them as Parquet. With `silver`, the study's SQL files run on that.
+"""The floor: DuckDB reads the CSV files and writes them as Parquet. With `silver`, the study's SQL files run on that,
+and are written as a run writes them.
 
     python -m bench.floor INPUT OUT [silver]
 
@@ -10,16 +11,21 @@ from pathlib import Path
 
 import duckdb
 
-from pipeline.engine.duck import SQL_TYPES, literal
+from pipeline.engine.duck import SQL_TYPES, literal, write_parquet
 from pipeline.records import Contract, StepKind
 from pipeline.study import PIPELINE
+
+# What a run may take, too.
+THREADS = 2
+MEMORY_LIMIT = "800MB"
 
 
 def main() -> None:
     """Write the tables to a folder, each as one file."""
     source, out = Path(sys.argv[1]), Path(sys.argv[2])
     out.mkdir(parents=True, exist_ok=True)
-    connection = duckdb.connect(config={"threads": 2, "memory_limit": "700MB", "temp_directory": str(out / "spill"), "preserve_insertion_order": True})
+    config = {"threads": THREADS, "memory_limit": MEMORY_LIMIT, "temp_directory": str(out / "spill"), "preserve_insertion_order": True}
+    connection = duckdb.connect(config=config)
     sources = [contract for contract in PIPELINE.contracts.values() if contract.pattern]
     for contract in sources:
         path = next(source.glob(str(contract.pattern)))
@@ -46,7 +52,7 @@ def _transform(connection: duckdb.DuckDBPyConnection, out: Path) -> None:
         for name, path in step.seeds.items():
             connection.execute(f"CREATE OR REPLACE VIEW seed.{name} AS FROM read_csv({literal(path)}, header=true)")
         dataset, select = step.outputs[0], step.sql.read_text(encoding="utf-8").rstrip().rstrip(";") if step.sql else ""
-        connection.execute(f"COPY ({select}) TO {literal(_file(out, dataset))} (FORMAT parquet)")
+        write_parquet(connection, select, _file(out, dataset))
         connection.execute(f"CREATE VIEW {dataset.replace('/', '.')} AS FROM read_parquet({literal(_file(out, dataset))})")
 
 

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.floor import MEMORY_LIMIT, THREADS
 from bench.timing import PIPELINE, Timing, interleaved, median, ratio, say, timed
 
 WEEKS = 52
 _LINES_A_SUBJECT_WEEK = 8.305
-_LIMITS = {"PIPELINE_THREADS": "2", "PIPELINE_MEMORY_LIMIT": "700MB"}
+_LIMITS = {"PIPELINE_THREADS": str(THREADS), "PIPELINE_MEMORY_LIMIT": MEMORY_LIMIT}
 _NO_TRACKING = {"PIPELINE_TRACKING": "off"}
 _PLAIN = {**_NO_TRACKING, "PIPELINE_TELEMETRY": "off"}
 

@@ -109,7 +109,7 @@ class Settings(BaseSettings):
     threads: int | None = Field(default=None, ge=1)
     """DuckDB's threads; all cores unless set."""
 
-    memory_limit: str = Field(default="700MB", pattern=r"^\d+(\.\d+)?\s*(KB|MB|GB|KiB|MiB|GiB)$")
+    memory_limit: str = Field(default="800MB", pattern=r"^\d+(\.\d+)?\s*(KB|MB|GB|KiB|MiB|GiB)$")
     """DuckDB's memory before it spills to disk."""
 
     log_level: str = Field(default="info", pattern=r"^(debug|info|warning|error)$")

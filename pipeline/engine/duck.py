@@ -21,6 +21,10 @@ SQL_TYPES = {"string": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "bool
 # The one file of a table's folder.
 PART = "part-0000.parquet"
 
+# The level is the one of what is ingested: 2 % larger than DuckDB's own, and quicker. Few measures have their use of a dictionary of
+# more than 8,000 values; looking for one of three times as many takes a tenth of the time of writing, and saves 2 % of the file.
+_PARQUET = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, DICTIONARY_SIZE_LIMIT 8000"
+
 # DuckDB says in words what the operating system said in numbers; the last is a spill that found no room.
 _DISK_ERRORS = {
     "No space left": errno.ENOSPC,
@@ -69,9 +73,9 @@ def parquet(folder: Path) -> str:
 
 
 def write_parquet(connection: duckdb.DuckDBPyConnection, select: str, target: Path) -> int:
-    """Write a SELECT's rows, in its order, and return how many. The level is the one of what is ingested: 2 % larger than DuckDB's own, and quicker."""
+    """Write a SELECT's rows, in its order, and return how many."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    row = connection.execute(f"COPY ({select}) TO {literal(target)} (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)").fetchone()
+    row = connection.execute(f"COPY ({select}) TO {literal(target)} ({_PARQUET})").fetchone()
     assert row is not None  # COPY always answers with its count
     return int(row[0])
 

@@ -7,6 +7,7 @@ bronze wants it. Batches have a fixed number of records, hence the bytes don't d
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -91,14 +92,21 @@ def _word() -> Any:
 
 
 def _numbered(batch: Any, schema: Any, done: int, origin: tuple[str, str]) -> Any:
-    import numpy as np
     import pyarrow as pa
 
     rows = batch.num_rows
-    file, load = (pa.DictionaryArray.from_arrays(np.zeros(rows, np.int8), [text]) for text in origin)
-    numbers = pa.array(np.arange(done + 1, done + rows + 1))
+    file, load = (_repeated(text, rows) for text in origin)
     kept = batch.drop_columns([BROKEN])
-    return pa.RecordBatch.from_arrays([*kept.columns, file, numbers, load], schema=schema)
+    return pa.RecordBatch.from_arrays([*kept.columns, file, pa.arange(done + 1, done + rows + 1), load], schema=schema)
+
+
+def _repeated(text: str, rows: int) -> Any:
+    """A column of one value, made of its bytes: `pa.array` would import pandas, .1 s and 40 MiB that ingestion has no use for."""
+    import pyarrow as pa
+
+    content = text.encode()
+    value = pa.StringArray.from_buffers(1, pa.py_buffer(struct.pack("=2i", 0, len(content))), pa.py_buffer(content))
+    return pa.DictionaryArray.from_arrays(pa.Array.from_buffers(pa.int8(), rows, [None, pa.py_buffer(bytes(rows))]), value)
 
 
 def _writer(folder: Path, schema: Any) -> Any:

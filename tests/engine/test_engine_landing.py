@@ -2,6 +2,8 @@
 
 import hashlib
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -130,3 +132,9 @@ def test_readers_see_plain_types_whoever_reads(tmp_path: Path) -> None:
     ]
     assert [str(field.type) for field in pq.read_schema(landing.good / duck.PART)] == ["string", "double", "string", "int64", "string"]
     connection.close()
+
+
+def test_tables_are_made_without_pandas(tmp_path: Path) -> None:
+    code = "import sys; from pipeline import api; run = api.run(until='modeling', tracking='off'); print(run.state.value, 'pandas' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == "COMPLETED False\n"

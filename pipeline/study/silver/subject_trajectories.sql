@@ -21,51 +21,55 @@ WITH placed AS (
         count(weight_kg) OVER (
             PARTITION BY subject_id ORDER BY date, week, record_number
             ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
-        ) - 1 AS place,
-        count(weight_kg) OVER (PARTITION BY subject_id) AS known
+        ) - 1 AS place
     FROM bronze.weight
 ),
 
-changes AS (
+-- The slope against 0 … n-1 is 6 · sum((2·place - n + 1) · weight) / (n · (n² - 1)). The weights enter as their distance
+-- from the baseline, which changes nothing but leaves no digits to cancel. DECIMAL adds up exactly, so no order of
+-- threads shows; 18 decimals keep more of a distance than the DOUBLE it comes from. What doesn't fit (a distance of
+-- 10¹² kg) fails the step; the contract's 20 to 400 kg is far below. It is worked out once for each subject, not for each row.
+distances AS (
     SELECT
         subject_id,
-        date,
-        week,
-        record_number,
-        weight_kg,
-        energy_1_10,
-        mood_1_10,
-        previous_weight_kg,
-        next_weight_kg,
-        weight_kg - previous_weight_kg AS delta_kg,
-        baseline_weight_kg,
-        weight_kg - baseline_weight_kg AS delta_from_baseline_kg,
-        known,
-        -- The slope against 0 … n-1 is 6 · sum((2·place - n + 1) · weight) / (n · (n² - 1)). The weights enter as their
-        -- distance from the baseline, which changes nothing but leaves no digits to cancel. DECIMAL adds up exactly, so
-        -- no order of threads shows; 18 decimals keep more of a distance than the DOUBLE it comes from. What doesn't
-        -- fit (a distance of 10¹² kg) fails the step; the contract's 20 to 400 kg is far below.
-        sum((2 * place - known + 1) * CAST(weight_kg - baseline_weight_kg AS DECIMAL(30, 18)))
-            OVER (PARTITION BY subject_id) AS moment
+        place,
+        CAST(weight_kg - baseline_weight_kg AS DECIMAL(30, 18)) AS distance
     FROM placed
+),
+
+moments AS (
+    SELECT
+        subject_id,
+        count(distance) AS known,
+        2 * sum(place * distance) - (count(distance) - 1) * sum(distance) AS moment
+    FROM distances
+    GROUP BY subject_id
+),
+
+slopes AS (
+    SELECT
+        subject_id,
+        CASE
+            WHEN known >= 3
+                THEN 6 * CAST(moment AS DOUBLE) / (known * (CAST(known AS DOUBLE) * known - 1))
+        END AS weight_slope_kg_per_week
+    FROM moments
 )
 
 SELECT
-    subject_id,
-    date,
-    week,
-    weight_kg,
-    energy_1_10,
-    mood_1_10,
-    delta_kg,
-    100 * delta_kg / previous_weight_kg AS delta_kg_pct,
-    next_weight_kg - weight_kg AS delta_kg_next,
-    baseline_weight_kg,
-    delta_from_baseline_kg,
-    100 * delta_from_baseline_kg / baseline_weight_kg AS delta_from_baseline_pct,
-    CASE
-        WHEN known >= 3
-            THEN 6 * CAST(moment AS DOUBLE) / (known * (CAST(known AS DOUBLE) * known - 1))
-    END AS weight_slope_kg_per_week
-FROM changes
-ORDER BY subject_id, date, week, record_number
+    placed.subject_id,
+    placed.date,
+    placed.week,
+    placed.weight_kg,
+    placed.energy_1_10,
+    placed.mood_1_10,
+    placed.weight_kg - placed.previous_weight_kg AS delta_kg,
+    100 * (placed.weight_kg - placed.previous_weight_kg) / placed.previous_weight_kg AS delta_kg_pct,
+    placed.next_weight_kg - placed.weight_kg AS delta_kg_next,
+    placed.baseline_weight_kg,
+    placed.weight_kg - placed.baseline_weight_kg AS delta_from_baseline_kg,
+    100 * (placed.weight_kg - placed.baseline_weight_kg) / placed.baseline_weight_kg AS delta_from_baseline_pct,
+    slopes.weight_slope_kg_per_week
+FROM placed
+LEFT JOIN slopes ON placed.subject_id = slopes.subject_id
+ORDER BY placed.subject_id, placed.date, placed.week, placed.record_number
