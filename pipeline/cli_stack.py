@@ -6,8 +6,10 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -19,8 +21,6 @@ app = typer.Typer(help="Start, stop and look at the observability stack.", no_ar
 
 PartOption = Annotated[str, typer.Option("--part", help="obs: all but MLflow; lineage: Marquez; mlflow: MLflow; all.", metavar="PART")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-# Older samples than prometheus.yml's out_of_order_time_window are refused, and kept data is no older either.
-WINDOW_DAYS = 30
 
 
 def _part(text: str) -> str:
@@ -51,6 +51,7 @@ def up(
         f"{count} services are ready after {started.seconds:.0f} s" if started.changed else f"{count} services were running already; nothing was changed"
     )
     _deliver(started, settings)
+    _hand_over(started, settings)
     _tell(started, settings)
 
 
@@ -91,7 +92,7 @@ def status(as_json: JsonOption = False) -> None:
 
     found = lifecycle.status(lifecycle.open_engine(load()))
     if as_json:
-        typer.echo(json.dumps([each.as_json() for each in found], indent=2))
+        typer.echo(json.dumps([asdict(each) for each in found], indent=2))
         return
     rows = [("service", "state", "health", "answers", "ports", "memory")]
     for each in found:
@@ -132,13 +133,14 @@ def build(check: Annotated[bool, typer.Option("--check", help="Write nothing; fa
 
 
 def _deliver(started: Started, settings: Settings) -> None:
-    """Send the lineage that waits, or all of it to a Marquez that has none; the rest the collector reads by itself."""
+    """Send the lineage that waits, or all of it to a Marquez that has none."""
     from pipeline import api
     from pipeline.errors import GoldtraceError
+    from pipeline.tracking.experiments import machine
 
     if started.marquez is None or not settings.runs.is_dir():
         return
-    if settings.openlineage_url.rstrip("/") != started.marquez:
+    if machine(urlsplit(settings.openlineage_url)) != urlsplit(started.marquez).netloc:
         _say(f"note: lineage goes to {_without_password(settings.openlineage_url)} (OPENLINEAGE_URL), and not to this Marquez")
         return
     try:
@@ -154,18 +156,39 @@ def _deliver(started: Started, settings: Settings) -> None:
         _say(f"note: lineage of run {each.run_id}: {each.entry.detail}")
 
 
+def _hand_over(started: Started, settings: Settings) -> None:
+    """Give the collector what archived bundles hold; the others it reads by itself."""
+    from pipeline.telemetry import collector
+
+    folders = collector.waiting(settings.runs, started.collector) if started.collector else []
+    if started.collector is None or not folders:
+        return
+    is_shown = sys.stderr.isatty() and not settings.is_plain_terminal
+    with typer.progressbar(length=len(folders), label="archived runs", file=sys.stderr, hidden=not is_shown) as bar:
+        found = collector.deliver(folders, started.collector, on_progress=lambda _: bar.update(1))
+    if found.runs:
+        typer.echo(f"telemetry of {_runs(found.runs, 'archived ')} was handed to the collector")
+    if found.problem is not None:
+        _say(f"note: telemetry of {_runs(found.waiting, 'archived ')} still waits: {found.problem.message} ({found.problem.hint})")
+    if found.troubles:
+        more = f" (and {len(found.troubles) - 1} more)" if len(found.troubles) > 1 else ""
+        _say(f"note: {found.troubles[0]}{more}")
+
+
 def _without_password(url: str) -> str:
     from pipeline.settings import mask
 
     return mask(url)
 
 
-def _runs(count: int) -> str:
-    return "1 run" if count == 1 else f"{count} runs"
+def _runs(count: int, kind: str = "") -> str:
+    return f"1 {kind}run" if count == 1 else f"{count} {kind}runs"
 
 
 def _tell(started: Started, settings: Settings) -> None:
     """Where things are, and what to do next."""
+    from pipeline.stack.preflight import WINDOW_DAYS
+
     typer.echo("\n" + _table([(title, url, use) for title, url, use in started.addresses]) + "\n")
     times = _run_times(settings.runs)
     old = sum(1 for seconds in times if seconds < time.time() - WINDOW_DAYS * 86400)
@@ -178,10 +201,10 @@ def _tell(started: Started, settings: Settings) -> None:
 
 
 def _run_times(runs: Path) -> list[float]:
-    """When the runs that the collector sees began, in seconds since the epoch."""
+    """When the runs began, in seconds since the epoch."""
     from pipeline.telemetry import bundle, identity
 
-    ids = [identity.parse_id(path.name) for path in bundle.folders(runs) if path.parent == runs]
+    ids = [identity.parse_id(path.name) for path in bundle.folders(runs)]
     return [identity.started_ns(id_) / 1e9 for id_ in ids if id_ is not None]
 
 

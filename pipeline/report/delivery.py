@@ -1,6 +1,7 @@
 """What was handed to servers, as the bundle's `delivery.json` says: one entry a signal, written by the adapter that sent it.
 
-Lineage is left out: it is sent when the report is written, and may go to other servers later. The report would soon be wrong.
+Lineage and what an archived run's telemetry came to are left out: they are sent when the report is written, and may go to other servers later.
+The report would soon be wrong.
 """
 
 import json
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 DELIVERY: Final = "delivery.json"
-_SENT_LATER: Final = "lineage"
+_SENT_LATER: Final = frozenset({"lineage", "telemetry"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +31,7 @@ def read_deliveries(bundle: Path) -> tuple[Delivery, ...]:
     except (FileNotFoundError, ValueError):
         return ()
     entries = found.items() if isinstance(found, dict) else ()
-    return tuple(_delivery(signal, entry) for signal, entry in sorted(entries) if isinstance(entry, dict) and signal != _SENT_LATER)
+    return tuple(_delivery(signal, entry) for signal, entry in sorted(entries) if isinstance(entry, dict) and signal not in _SENT_LATER)
 
 
 def _delivery(signal: str, entry: Mapping[str, object]) -> Delivery:

@@ -6,6 +6,7 @@ The files in the repository have the default addresses; `pipeline stack build` w
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,7 @@ from pipeline.stack import dashboards_models, dashboards_overview, dashboards_qu
 from pipeline.stack.dashboards import Dashboard
 from pipeline.stack.links import Addresses
 
+_MOUNTED: Final = ("grafana/dashboards", "prometheus/rules")
 DASHBOARDS: Final[tuple[Callable[[Addresses], Dashboard], ...]] = (
     dashboards_overview.build,
     dashboards_run.build,
@@ -56,6 +58,22 @@ def write(root: Path, settings: Settings) -> list[str]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(built[name], encoding="utf-8", newline="\n")
     return changed
+
+
+def write_beside(root: Path, target: Path, settings: Settings) -> None:
+    """Write what is built to another folder, with the files that a user has put beside it, for the servers' users to read whatever the umask."""
+    built = files(settings)
+    for folder in _MOUNTED:
+        (target / folder).mkdir(parents=True, exist_ok=True)
+        own = {path.name for path in (root / folder).glob("*") if path.is_file() and f"{folder}/{path.name}" not in built}
+        for name in own:
+            shutil.copyfile(root / folder / name, target / folder / name)
+        for path in (target / folder).iterdir():
+            if path.name not in own and f"{folder}/{path.name}" not in built:
+                path.unlink()
+    write(target, settings)
+    for path in (target, *target.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _differing(root: Path, built: dict[str, str]) -> list[str]:

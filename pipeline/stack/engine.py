@@ -140,9 +140,18 @@ class Engine:
 
     def volumes(self) -> list[str]:
         """The engine's names of the volumes that hold the servers' data, as far as they exist."""
+        return sorted(self._volumes().values())
+
+    def has_volume(self, name: str) -> bool:
+        """Whether a volume exists, by its name in the compose files."""
+        return name in self._volumes()
+
+    def _volumes(self) -> dict[str, str]:
+        """The engine's name of each volume that exists, by its name in the compose files."""
         config = _json(self.compose("config", "--format", "json"))
-        named = {each.get("name", name) for name, each in config.get("volumes", {}).items()}
-        return sorted(named & set(self.call("volume", "ls", "--format", "{{.Name}}").split()))
+        there = set(self.call("volume", "ls", "--format", "{{.Name}}").split())
+        named = {name: each.get("name", name) for name, each in config.get("volumes", {}).items()}
+        return {name: full for name, full in named.items() if full in there}
 
     def containers(self) -> list[Container]:
         """The project's containers, stopped ones too."""

@@ -8,11 +8,10 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from subprocess import Popen
-from typing import Any
 
 from pipeline.errors import StackError, UsageError
 from pipeline.settings import Settings
@@ -45,6 +44,8 @@ _CONFIGURATION: Mapping[str, tuple[str, ...]] = {
     "marquez": ("marquez",),
     "prometheus": ("prometheus",),
 }
+# What the collector remembers of what it has read.
+COLLECTOR_VOLUME = "collector-data"
 # Dashboards and rules with other addresses than the default ones; git ignores it.
 _REBUILT = ".stack"
 # A receiver's secret may be readable by Alertmanager's user alone.
@@ -63,6 +64,8 @@ class Started:
     marquez: str | None
     """Marquez's API; None when it is not among the services."""
     marquez_is_empty: bool
+    collector: str | None
+    """The collector's OTLP over HTTP; None when it is not among the services."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,10 +79,6 @@ class Status:
     ports: tuple[int, ...]
     memory_bytes: int | None
     memory_limit_bytes: int | None
-
-    def as_json(self) -> dict[str, Any]:
-        """The same for other programs."""
-        return {name: getattr(self, name) for name in ("service", "state", "health", "answers", "ports", "memory_bytes", "memory_limit_bytes")}
 
 
 def find_checkout(folder: Path) -> Path:
@@ -123,7 +122,7 @@ def _rebuilt(root: Path, settings: Settings) -> dict[str, str]:
     """Where dashboards and rules are mounted from when these settings' addresses are not those of the files in the repository."""
     if not build.stale(root, settings):
         return {}
-    build.write(root / _REBUILT, settings)
+    build.write_beside(root, root / _REBUILT, settings)
     return {"DASHBOARDS": str((root / _REBUILT / "grafana/dashboards").resolve()), "RULES": str((root / _REBUILT / "prometheus/rules").resolve())}
 
 
@@ -140,11 +139,13 @@ def up(engine: Engine, settings: Settings, part: str, seconds: float, say: Say) 
     for finding in found:
         say(f"note: {finding.problem}: {finding.mend}")
     _prepare_images(engine, specs, images, say)
+    _begin_anew(engine, settings, specs)
     began = time.monotonic()
     _Waiting(engine=engine, specs=specs, seconds=seconds, say=say, running=frozenset(each.id for each in before if each.is_running)).start()
     names = tuple(spec.name for spec in specs if not spec.is_task)
     changed = _ids(before, names) != _ids(engine.containers(), names)
     marquez = next((_port(spec) for spec in specs if spec.name == "marquez"), None)
+    collector = next((_port(spec, "OTLP_HTTP_PORT") for spec in specs if spec.name == "collector"), None)
     return Started(
         changed=changed,
         seconds=time.monotonic() - began,
@@ -152,7 +153,16 @@ def up(engine: Engine, settings: Settings, part: str, seconds: float, say: Say) 
         addresses=_addresses(specs),
         marquez=None if marquez is None else f"http://127.0.0.1:{marquez}",
         marquez_is_empty=marquez is not None and _has_no_jobs(marquez),
+        collector=None if collector is None else f"http://127.0.0.1:{collector}",
     )
+
+
+def _begin_anew(engine: Engine, settings: Settings, specs: Sequence[Spec]) -> None:
+    """Let the archived bundles be handed over once more when the collector's storage is to be made, and with it the stores'."""
+    from pipeline.telemetry import collector
+
+    if any(spec.name == "collector" for spec in specs) and collector.archived(settings.runs) and not engine.has_volume(COLLECTOR_VOLUME):
+        collector.forget(settings.runs)
 
 
 def part_of(engine: Engine, part: str) -> list[Spec]:
@@ -193,13 +203,15 @@ def status(engine: Engine) -> list[Status]:
     found = []
     for spec in sorted(engine.specs(), key=lambda spec: order.get(spec.name, len(order))):
         container, used = by_name.get(spec.name), usage.get(spec.name)
+        # Where it is, which is not where these settings would put it when it was started with others.
+        seen = replace(spec, ports=container.ports) if container is not None and container.ports else spec
         found.append(
             Status(
                 service=spec.name,
                 state=_state(spec, container),
                 health=container.health if container else "",
-                answers=_answers(spec),
-                ports=tuple(port.port for port in spec.ports),
+                answers=_answers(seen),
+                ports=tuple(port.port for port in seen.ports),
                 memory_bytes=used.memory_bytes if used else None,
                 memory_limit_bytes=used.limit_bytes if used else spec.memory_bytes or None,
             )
@@ -372,10 +384,10 @@ def _get(port: int, path: str) -> tuple[int, bytes]:
         connection.close()
 
 
-def _port(spec: Spec) -> int | None:
-    """The port of a service that is probed and shown, on this machine."""
-    service = BY_NAME.get(spec.name)
-    wanted = service.ports[0].target if service and service.ports else None
+def _port(spec: Spec, variable: str | None = None) -> int | None:
+    """The port of a service on this machine: the one that a variable moves, or the one that is probed and shown."""
+    known = BY_NAME[spec.name].ports if spec.name in BY_NAME else ()
+    wanted = next((port.target for port in known if variable in (None, port.variable)), None)
     return next((port.port for port in spec.ports if port.target == wanted), None)
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dotenv import dotenv_values
+
 from pipeline.errors import StackError
 from pipeline.settings import Settings
 from pipeline.stack import ports
@@ -19,9 +21,13 @@ _FREE_BYTES = 2 * 1024**3
 _IMAGES_BYTES = 3 * 1024**3
 _MIB = 1024**2
 _DAY_HOURS = 24
+# How far back dashboards and alerts look. Prometheus takes no older samples either: prometheus.yml's out_of_order_time_window.
+WINDOW_DAYS = 30
 # What the servers read is mounted from these; they run as users of their own.
 MOUNTED = ("compose", "grafana", "prometheus", "loki", "jaeger", "marquez")
 SECRETS = "compose/alertmanager/secrets"
+# Read by compose and by nobody else.
+DEFAULTS = "compose/.env"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +46,7 @@ def check(engine: Engine, settings: Settings, specs: Sequence[Spec], containers:
     found = [
         *check_ports(specs, held, engine.port_holders()),
         *check_settings(specs, settings),
-        *check_retention(settings),
+        *check_retention(engine.root, settings),
         *check_memory(specs, host),
         *check_disk(host, _FREE_BYTES + (_IMAGES_BYTES if fetches else 0)),
         *check_runs(engine.root / settings.runs),
@@ -92,12 +98,15 @@ def check_settings(specs: Sequence[Spec], settings: Settings) -> Iterator[Findin
                 yield Finding(problem=f"links to {title(spec.name)} lead to port {ours}, and it is on {port.port}", mend=mend, is_fatal=False)
 
 
-def check_retention(settings: Settings) -> Iterator[Finding]:
-    """A time that not every store can read: Jaeger knows no days, and Loki keeps at least one."""
-    wanted = settings.retention
-    hours = re.fullmatch(r"(\d+)h", wanted) if wanted is not None else None
-    if wanted is not None and (hours is None or int(hours[1]) < _DAY_HOURS):
+def check_retention(root: Path, settings: Settings) -> Iterator[Finding]:
+    """A time that not every store can read (Jaeger knows no days, and Loki keeps at least one), or one that alerts look further back than."""
+    wanted = settings.retention or dotenv_values(root / DEFAULTS).get("RETENTION")
+    hours = re.fullmatch(r"(\d+)h", wanted) if wanted else None
+    if wanted and (hours is None or int(hours[1]) < _DAY_HOURS):
         yield Finding(problem=f"RETENTION is {wanted!r}", mend="write it in hours, at least 24h: RETENTION=720h")
+    elif hours and int(hours[1]) < WINDOW_DAYS * _DAY_HOURS:
+        problem = f"RETENTION is {wanted}, and dashboards and alerts look {WINDOW_DAYS} days back: an alert about a pipeline ends when its last run is deleted"
+        yield Finding(problem=problem, mend=f"keep {WINDOW_DAYS * _DAY_HOURS}h, or don't rely on alerts about what has not run for longer", is_fatal=False)
 
 
 def check_memory(specs: Sequence[Spec], host: Host) -> Iterator[Finding]:
@@ -145,7 +154,7 @@ def check_readable(root: Path) -> Iterator[Finding]:
 
 
 def _tree(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted([folder, *folder.rglob("*")]) if path.exists() and SECRETS not in path.as_posix())
+    return (path for path in sorted([folder, *folder.rglob("*")]) if path.exists() and not any(name in path.as_posix() for name in (SECRETS, DEFAULTS)))
 
 
 def _move(service: str, variable: str | None, port: int, wanted: set[int], stop: str = "stop it, or ") -> str:

@@ -24,6 +24,7 @@ from pipeline.settings import Settings, load
 from pipeline.stack import build, lifecycle, ports, preflight
 from pipeline.stack.engine import Host, Published, Spec
 from pipeline.stack.services import COMPOSE_FILES, SERVICES
+from tests.telemetry.delivery_support import Listener
 
 WITH_ALL_FILES = [word for name in ("obs", "lineage", "mlflow") for word in ("-f", f"compose/{name}.yaml")]
 
@@ -269,6 +270,23 @@ def test_a_changed_file_makes_the_server_anew_that_reads_it_at_its_start_and_no_
     assert changed("compose/collector/collector.yaml") == {"CONFIG_SUM_COLLECTOR"}
 
 
+def test_what_is_built_anew_is_there_for_the_servers_users_with_a_users_own_files(docker: Docker) -> None:
+    own = docker.checkout / "prometheus/rules/mine.yml"
+    own.parent.mkdir(parents=True, exist_ok=True)
+    own.write_text("groups: []")
+    before = os.umask(0o077)
+    try:
+        rules = Path(lifecycle.open_engine(load({"PIPELINE_GRAFANA_URL": "http://a"})).variables["RULES"])
+        assert {path.stat().st_mode & 0o005 for path in (rules, *rules.parents[:2])} == {0o005}
+        assert {path.stat().st_mode & 0o004 for path in rules.iterdir()} == {0o004}
+    finally:
+        os.umask(before)
+    assert (rules / "mine.yml").read_text() == "groups: []"
+    own.unlink()
+    lifecycle.open_engine(load({"PIPELINE_GRAFANA_URL": "http://a"}))
+    assert "mine.yml" not in {path.name for path in rules.iterdir()}
+
+
 def test_an_address_that_moves_again_makes_prometheus_read_its_rules_again(docker: Docker) -> None:
     sums = [lifecycle.open_engine(load({"PIPELINE_GRAFANA_URL": url})).variables["CONFIG_SUM_PROMETHEUS"] for url in ("http://a", "http://b", "http://b")]
     assert (len(set(sums[:2])), sums[1]) == (2, sums[2])
@@ -351,6 +369,14 @@ def test_lineage_that_goes_elsewhere_is_not_sent_to_this_marquez(docker: Docker,
     assert "secret" not in err
 
 
+def test_this_machine_has_more_than_one_name(docker: Docker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("OPENLINEAGE_URL", f"http://localhost:{docker.ports['marquez']}/")
+    (docker.checkout / "runs").mkdir(exist_ok=True)
+    with answering(docker, "grafana", "marquez"):
+        up_beside_servers(docker, "grafana", "marquez")
+    assert "not to this Marquez" not in capsys.readouterr().err
+
+
 def test_runs_too_old_for_prometheus_are_counted(docker: Docker, capsys: pytest.CaptureFixture[str]) -> None:
     docker.state["config"]["services"]["prometheus"] = {"image": "grafana:1"}
     docker.save()
@@ -377,6 +403,94 @@ def test_up_that_is_interrupted_leaves_no_process_behind(docker: Docker) -> None
             process.kill()
     assert process.returncode != 0
     assert "Traceback" not in said
+
+
+# ---------------------------------------------------------------------------------------------- archived runs
+
+
+@pytest.fixture
+def taker(docker: Docker) -> Iterator[Listener]:
+    """A collector that notes what it is posted, beside the other services, and an archived run of two lines."""
+    with Listener(lambda event, count: (200, b"{}")) as listener:
+        port = {"target": 4318, "published": listener.url.rpartition(":")[2], "host_ip": "127.0.0.1"}
+        docker.state["config"]["services"]["collector"] = {"image": "grafana:1", "restart": "unless-stopped", "ports": [port]}
+        docker.state["config"]["volumes"]["collector-data"] = {"name": "goldtrace_collector-data"}
+        docker.save()
+        folder = docker.checkout / "runs/archive/01900000-0000-7000-8000-000000000000"
+        folder.mkdir(parents=True)
+        (folder / "traces.jsonl").write_text('{"resourceSpans": [1]}\n{"resourceSpans": [2]}\n')
+        yield listener
+
+
+def up_with_collector(docker: Docker, capsys: pytest.CaptureFixture[str]) -> tuple[list[str], str]:
+    """What `up` prints about archived runs, and all that it says on the side."""
+    capsys.readouterr()
+    with answering(docker, "grafana", "marquez"):
+        up_beside_servers(docker, "grafana", "marquez", "collector")
+    out, err = capsys.readouterr()
+    return [line for line in out.splitlines() if "archived" in line], err
+
+
+def test_archived_runs_are_handed_to_the_collector_and_only_once(docker: Docker, taker: Listener, capsys: pytest.CaptureFixture[str]) -> None:
+    assert up_with_collector(docker, capsys)[0] == ["telemetry of 1 archived run was handed to the collector"]
+    assert up_with_collector(docker, capsys)[0] == []
+    assert taker.taken == [{"resourceSpans": [1, 2]}]
+
+
+def test_a_collector_whose_storage_is_new_is_given_all_archived_runs_once_more(docker: Docker, taker: Listener, capsys: pytest.CaptureFixture[str]) -> None:
+    up_with_collector(docker, capsys)
+    stack("reset", "--yes")
+    assert up_with_collector(docker, capsys)[0] == ["telemetry of 1 archived run was handed to the collector"]
+    assert len(taker.taken) == 2
+
+
+def test_a_first_start_that_fails_leaves_the_archived_runs_to_the_next(docker: Docker, taker: Listener, capsys: pytest.CaptureFixture[str]) -> None:
+    up_with_collector(docker, capsys)
+    volumes = docker.state["config"]["volumes"].values()
+    docker.change(volumes=[], fails={"compose up": "no space left\n"})
+    with pytest.raises(StackError, match="no space left"):
+        up_with_collector(docker, capsys)
+    docker.change(volumes=[volume["name"] for volume in volumes], fails={})
+    assert up_with_collector(docker, capsys)[0] == ["telemetry of 1 archived run was handed to the collector"]
+    assert len(taker.taken) == 2
+
+
+def test_a_collector_that_takes_nothing_is_told_in_one_line_and_the_stack_is_up(docker: Docker, taker: Listener, capsys: pytest.CaptureFixture[str]) -> None:
+    taker.answer = lambda event, count: (404, b"")
+    printed, said = up_with_collector(docker, capsys)
+    assert printed == []
+    (line,) = [line for line in said.splitlines() if "archived" in line]
+    assert line.startswith(f"note: telemetry of 1 archived run still waits: the collector at {taker.url} can't be reached: it answers 404 (make obs.logs")
+
+
+def test_a_line_that_is_left_out_is_told(docker: Docker, taker: Listener, capsys: pytest.CaptureFixture[str]) -> None:
+    (traces,) = docker.checkout.glob("runs/archive/*/traces.jsonl")
+    traces.write_text("broken\n" + traces.read_text())
+    printed, said = up_with_collector(docker, capsys)
+    assert printed == ["telemetry of 1 archived run was handed to the collector"]
+    assert f"note: of the telemetry of run {traces.parent.name}, 1 line is broken or refused, and left out\n" in said
+
+
+def test_without_archived_runs_nothing_is_said_and_no_volume_asked_for(docker: Docker, taker: Listener, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(docker.checkout / "runs/archive")
+    printed, said = up_with_collector(docker, capsys)
+    assert (printed, "archived" in said, taker.asked) == ([], False, [])
+    assert not [call for call in docker.calls if call.startswith("volume")]
+
+
+def test_marquez_alone_is_given_no_telemetry(docker: Docker, taker: Listener) -> None:
+    docker.change(containers={"marquez": {"ID": "old", "State": "running"}})
+    with answering(docker, "marquez"):
+        stack("up", "--part", "lineage")
+    assert taker.asked == []
+
+
+def test_the_collectors_storage_is_the_volume_that_is_looked_for(root: Path) -> None:
+    import yaml
+
+    collector = yaml.safe_load((root / "compose/obs.yaml").read_text())["services"]["collector"]
+    storage = yaml.safe_load((root / "compose/collector/collector.yaml").read_text())["extensions"]["file_storage"]["directory"]
+    assert f"{lifecycle.COLLECTOR_VOLUME}:{storage}" in collector["volumes"]
 
 
 # ---------------------------------------------------------------------------------------------- parts
@@ -509,6 +623,17 @@ def test_status_has_every_service_with_health_ports_and_memory(docker: Docker, c
     assert (found["marquez"]["state"], found["marquez"]["answers"], found["volumes"]["state"]) == ("down", False, "done")
 
 
+def test_status_is_about_the_ports_that_a_service_was_started_with(docker: Docker, capsys: pytest.CaptureFixture[str]) -> None:
+    with answering(docker, "grafana"):
+        stood = docker.ports["grafana"]
+        docker.change(containers={"grafana": {"ID": "a", "State": "running", "Publishers": [{"TargetPort": 3000, "PublishedPort": stood}]}})
+        docker.state["config"]["services"]["grafana"]["ports"][0]["published"] = str(free_port())
+        docker.save()
+        stack("status", "--json")
+    found = {each.pop("service"): each for each in json.loads(capsys.readouterr().out)}
+    assert (found["grafana"]["ports"], found["grafana"]["answers"]) == ([stood], True)
+
+
 def test_status_for_people_is_a_table(docker: Docker, capsys: pytest.CaptureFixture[str]) -> None:
     stack("status")
     lines = capsys.readouterr().out.splitlines()
@@ -624,9 +749,22 @@ def test_no_two_services_are_offered_the_same_free_port(docker: Docker) -> None:
 
 
 @pytest.mark.parametrize(("text", "fits"), [(None, True), ("720h", True), ("24h", True), ("23h", False), ("30d", False), ("a month", False)])
-def test_how_long_data_is_kept_has_to_be_something_that_every_store_can_read(text: str | None, fits: bool) -> None:
-    found = [*preflight.check_retention(load({"RETENTION": text} if text else {}))]
-    assert [(finding.is_fatal, repr(text) in finding.problem) for finding in found] == ([] if fits else [(True, True)])
+def test_how_long_data_is_kept_has_to_be_something_that_every_store_can_read(tmp_path: Path, text: str | None, fits: bool) -> None:
+    found = [*preflight.check_retention(tmp_path, load({"RETENTION": text} if text else {}))]
+    assert [(finding.is_fatal, repr(text) in finding.problem) for finding in found if finding.is_fatal] == ([] if fits else [(True, True)])
+
+
+def test_the_time_in_composes_own_file_is_looked_at_too(tmp_path: Path) -> None:
+    (tmp_path / "compose").mkdir()
+    (tmp_path / "compose/.env").write_text("RETENTION=7d\n")
+    (found,) = preflight.check_retention(tmp_path, load({}))
+    assert (found.is_fatal, "'7d'" in found.problem) == (True, True)
+    assert not [*preflight.check_retention(tmp_path, load({"RETENTION": "720h"}))]
+
+
+def test_a_time_that_alerts_look_further_back_than_is_told(tmp_path: Path) -> None:
+    (found,) = preflight.check_retention(tmp_path, load({"RETENTION": "719h"}))
+    assert (found.is_fatal, "719h" in found.problem, "720h" in found.mend) == (False, True, True)
 
 
 @pytest.mark.parametrize(("have", "expected"), [(4096, []), (3000, [False]), (1500, [True])])
@@ -649,6 +787,8 @@ def test_a_folder_of_runs_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 def test_configuration_that_the_servers_may_not_read_is_told_and_secrets_are_none_of_it(tmp_path: Path) -> None:
     (tmp_path / "compose/alertmanager/secrets").mkdir(parents=True)
     (tmp_path / "compose/alertmanager/secrets/smtp_password").touch(mode=0o600)
+    assert not [*preflight.check_readable(tmp_path)]
+    (tmp_path / "compose/.env").touch(mode=0o600)
     assert not [*preflight.check_readable(tmp_path)]
     (tmp_path / "compose/obs.yaml").touch(mode=0o600)
     (finding,) = preflight.check_readable(tmp_path)
@@ -693,7 +833,7 @@ def test_every_service_of_the_compose_files_is_known_and_no_other(root: Path) ->
 def test_the_window_of_old_samples_is_that_of_prometheus(root: Path) -> None:
     import yaml
 
-    from pipeline.cli_stack import WINDOW_DAYS
+    from pipeline.stack.preflight import WINDOW_DAYS
 
     window = yaml.safe_load((root / "prometheus/prometheus.yml").read_text())["storage"]["tsdb"]["out_of_order_time_window"]
     assert window in (f"{WINDOW_DAYS}d", f"{WINDOW_DAYS * 24}h")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.telemetry import bundle
 from tests.conftest import SHARED
 from tests.stack_live.ledger import expect_all
 from tests.stack_live.live_support import LiveStack
@@ -40,7 +41,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture(scope="session")
 def stack(root: Path, tmp_path_factory: pytest.TempPathFactory, tell: list[str]) -> Iterator[LiveStack]:
-    """The whole stack, up from nothing."""
+    """The whole stack, up from nothing, with an archived run that is older."""
     if not SHARED or not (Path(SHARED) / "stack" / "images.sh").exists():
         pytest.skip("GOLDTRACE_SHARED names no folder with stack/images.sh, which makes the images")
     made = subprocess.run([Path(SHARED) / "stack" / "images.sh", "compose/.env"], cwd=root, capture_output=True, text=True, timeout=900, check=False)
@@ -48,6 +49,8 @@ def stack(root: Path, tmp_path_factory: pytest.TempPathFactory, tell: list[str])
         pytest.skip(f"there is no container engine with the images: {made.stderr.strip()[-300:]}")
     live = LiveStack(root=root, folder=tmp_path_factory.mktemp("live"))
     live.runs.mkdir()
+    live.run_at((datetime.now(UTC) - timedelta(days=5)).isoformat())
+    bundle.archive(live.runs, keep=0)
     live.compose("down", "--volumes", "--remove-orphans")
     try:
         began = time.monotonic()

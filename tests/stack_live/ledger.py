@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import names
+from pipeline.telemetry import bundle
 from pipeline.testing import logs, read_lines, spans
 from tests.stack_live.live_support import LiveStack
 
@@ -30,29 +31,34 @@ def labels(**values: str) -> Labels:
 
 @dataclass(frozen=True)
 class Ledger:
-    """The runs in a folder of bundles, without the doctor's."""
+    """The runs in a folder of bundles, archived ones too, without the doctor's."""
 
     runs: Path
 
     def bundles(self) -> dict[str, dict[str, Any]]:
         """The manifests by run id, oldest run first."""
-        found = {path.name: json.loads((path / "manifest.json").read_text()) for path in sorted(self.runs.iterdir()) if (path / "manifest.json").exists()}
+        folders = [path for path in reversed(bundle.folders(self.runs)) if (path / "manifest.json").exists()]
+        found = {path.name: json.loads((path / "manifest.json").read_text()) for path in folders}
         return {run: manifest for run, manifest in found.items() if manifest["environment"] != "canary"}
+
+    def folder(self, run: str) -> Path:
+        """Where a run's bundle is."""
+        return next(path for path in (self.runs / run, self.runs / bundle.ARCHIVE / run) if path.exists())
 
     def spans(self, run: str) -> Counter[str]:
         """The span ids of a run, once each."""
-        return Counter(span["spanId"] for span in spans(self.runs / run))
+        return Counter(span["spanId"] for span in spans(self.folder(run)))
 
     def lines(self, run: str) -> Counter[tuple[int, str]]:
         """Time and text of a run's log records, once each."""
-        return Counter({(int(record["timeUnixNano"]), record["body"]["stringValue"]): 1 for record in logs(self.runs / run)})
+        return Counter({(int(record["timeUnixNano"]), record["body"]["stringValue"]): 1 for record in logs(self.folder(run))})
 
     def records(self, event: str | None = None) -> list[dict[str, Any]]:
         """All log records, of one kind if that is named: attributes, and those of the resource."""
         found = [
             {**record["attributes"], "run": run, "time": int(record["timeUnixNano"]), "body": record["body"]["stringValue"], **_place(manifest)}
             for run, manifest in self.bundles().items()
-            for record in logs(self.runs / run)
+            for record in logs(self.folder(run))
         ]
         return [record for record in found if event is None or record.get("event.name") == event]
 
@@ -60,7 +66,7 @@ class Ledger:
         """Every sample that Prometheus has to have, with its time in milliseconds."""
         found: Samples = {}
         for run, manifest in self.bundles().items():
-            for name, extra, at, value in _points(self.runs / run):
+            for name, extra, at, value in _points(self.folder(run)):
                 found.setdefault((name, labels(**extra, **_place(manifest))), {})[at] = value
         return found
 
@@ -69,9 +75,9 @@ def _place(manifest: Mapping[str, Any]) -> dict[str, str]:
     return {"service_namespace": manifest["pipeline"]["name"], "deployment_environment_name": manifest["environment"]}
 
 
-def _points(bundle: Path) -> Iterable[tuple[str, dict[str, str], int, float]]:
+def _points(folder: Path) -> Iterable[tuple[str, dict[str, str], int, float]]:
     """The points of a bundle's metrics under Prometheus's names."""
-    for line in read_lines(bundle / "metrics.jsonl"):
+    for line in read_lines(folder / "metrics.jsonl"):
         for metric in (metric for group in line["resourceMetrics"] for scope in group["scopeMetrics"] for metric in scope["metrics"]):
             name, unit = metric["name"].replace(".", "_"), UNITS.get(metric.get("unit", ""), "")
             name += "" if name.endswith(unit) else unit

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.telemetry import bundle
+
 PROJECT = "goldtrace-test"
 # The default ports, and the test's: away from them and from what people move theirs to, below those that systems give out.
 PORTS = {
@@ -86,8 +88,12 @@ class LiveStack:
         return subprocess.Popen([sys.executable, "-c", COMMAND, "run"], cwd=self.root, env=self.environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def ids(self) -> set[str]:
-        """The ids of all runs but the canaries."""
-        return {path.name for path in self.runs.iterdir() if json.loads((path / "manifest.json").read_text())["environment"] != "canary"}
+        """The ids of all runs but the canaries and the archived ones."""
+        return {path.name for path in self.folders() if json.loads((path / "manifest.json").read_text())["environment"] != "canary"}
+
+    def folders(self) -> list[Path]:
+        """The bundles that are not archived."""
+        return [path for path in self.runs.iterdir() if path.name != bundle.ARCHIVE]
 
     def doctor(self, timeout: float = 20, **environ: str) -> dict[str, Any]:
         """What the doctor says."""

@@ -8,8 +8,9 @@ from itertools import pairwise
 
 import pytest
 
-from pipeline.testing import spans
-from tests.stack_live.ledger import Ledger, differences, held_lines, held_samples, held_spans
+from pipeline import names
+from pipeline.testing import metrics, spans
+from tests.stack_live.ledger import Ledger, differences, expect_all, held_lines, held_samples, held_spans
 from tests.stack_live.live_support import LiveStack
 
 pytestmark = pytest.mark.stack
@@ -29,7 +30,21 @@ def test_a_second_up_changes_nothing(stack: LiveStack) -> None:
     again = stack.command("stack", "up")
     assert again.returncode == 0
     assert "nothing was changed" in again.stdout
+    assert "archived" not in again.stdout
     assert stack.compose("ps", "--format", "{{.ID}} {{.RunningFor}}").split()[::2] == before
+
+
+def test_a_run_that_was_archived_before_the_first_start_is_in_every_server(stack: LiveStack) -> None:
+    (folder,) = (stack.runs / "archive").iterdir()
+    assert json.loads((folder / "delivery.json").read_text())["telemetry"]["state"] == "delivered"
+    expect_all(stack)
+    ledger, run = Ledger(stack.runs), folder.name
+    assert held_spans(stack, run) == ledger.spans(run) != {}
+    (finished,) = [record for record in ledger.records("run.finished") if record["run"] == run]
+    assert (finished["time"], finished["body"]) in held_lines(stack, run)
+    (success,) = metrics(folder)[names.LAST_RUN_SUCCESS.name]
+    held = [at for series, values in held_samples(stack).items() for at in values if series[0] == "goldtrace_last_run_success"]
+    assert int(success["timeUnixNano"]) // 1_000_000 in held
 
 
 def test_the_servers_hold_what_three_runs_say_and_nothing_else(stack: LiveStack, three_runs: dict[str, str]) -> None:
@@ -52,7 +67,7 @@ def test_every_signal_is_searchable_within_two_seconds(stack: LiveStack, three_r
     try:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and (running.poll() is None or differences(stack)):
-            for run in {path.name for path in stack.runs.iterdir()} - before:
+            for run in {path.name for path in stack.folders()} - before:
                 _note(found["span"], held_spans(stack, run))
                 _note(found["log record"], held_lines(stack, run))
             _note(found["sample"], (at for values in held_samples(stack).values() for at in values))
@@ -97,7 +112,7 @@ def test_the_doctor_finds_its_run_everywhere(stack: LiveStack, three_runs: dict[
 def test_the_doctors_runs_are_in_no_dashboard_and_only_the_last_are_kept(stack: LiveStack, three_runs: dict[str, str]) -> None:
     for _ in range(3):
         assert stack.doctor()["ok"]
-    kept = [path for path in stack.runs.iterdir() if path.name not in stack.ids()]
+    kept = [path for path in stack.folders() if path.name not in stack.ids()]
     assert len(kept) == 3
     assert differences(stack) == []
     names = stack.get("PROMETHEUS_PORT", "/api/v1/label/service_namespace/values", **{"match[]": 'goldtrace_runs_total{deployment_environment_name!="canary"}'})
