@@ -16,16 +16,15 @@ from typing import Final
 
 from pipeline.errors import BackendError
 from pipeline.records import Run, State
-from pipeline.settings import Settings, Switch
-from pipeline.stack import doctor_canary, doctor_preflight
+from pipeline.settings import Settings
+from pipeline.stack import doctor_canary, doctor_lineage, doctor_preflight
 from pipeline.stack.doctor_hops import BY_NAME, HOPS, Hop, pins
 from pipeline.stack.doctor_look import Containers, Look, first_look
 from pipeline.stack.doctor_mlflow import check_mlflow
 from pipeline.stack.doctor_older import check_older
 from pipeline.stack.doctor_preflight import Finding, Health
-from pipeline.stack.doctor_probes import Wanted
+from pipeline.stack.doctor_probes import NONSENSE, Wanted
 from pipeline.stack.doctor_verdict import Found, Seen, Verdict, judge
-from pipeline.telemetry.delivery import is_off
 
 TIMEOUT: Final = 15.0
 _POLL_SECONDS: Final = 0.1
@@ -83,9 +82,10 @@ def examine(settings: Settings, containers: Containers, *, root: Path, timeout: 
     with _Watch(settings, looks, timeout) as watch:
         run = doctor_canary.run_canary(settings, watch.begin, finish)
         seen = watch.end()
-    preflight.append(check_older(settings, {name for name, each in seen.items() if each.found is Found.THERE}))
+    preflight.append(check_older(settings, containers, {name for name, each in seen.items() if each.found is Found.THERE}))
     doctor_canary.remove_old(settings.runs)
-    verdicts = [_of_run(run), *judge(seen, containers)] if run.state is State.COMPLETED else [_of_run(run)]
+    judged = judge(seen, containers, doctor_lineage.elsewhere(settings)) if run.state is State.COMPLETED else []
+    verdicts = [_of_run(run), *judged]
     return Diagnosis(run_id=str(run.id), preflight=preflight, verdicts=verdicts, timeout=timeout)
 
 
@@ -109,6 +109,7 @@ class _Watch:
     def __init__(self, settings: Settings, looks: Mapping[str, Look], timeout: float) -> None:
         self._settings = settings
         self._looks = looks
+        self._left_out = doctor_lineage.left_out(settings)
         self._timeout = timeout
         self._pool = ThreadPoolExecutor(len(HOPS))
         self._stop = threading.Event()
@@ -125,19 +126,19 @@ class _Watch:
     def begin(self, wanted: Wanted) -> None:
         """The run has ended: look for it wherever it can arrive."""
         for hop in HOPS:
-            if hop.probe is not None and not self._is_off(hop) and not self._silent(hop) and not any(self._silent(BY_NAME[need]) for need in _all_needs(hop)):
+            if hop.probe is not None and hop.name not in self._left_out and not self._is_held_up(hop):
                 self._waiting[hop.name] = self._pool.submit(_look_for, hop.probe, self._settings, wanted, self._timeout, self._stop)
 
     def end(self) -> dict[str, Seen]:
         """What was seen at each hop, once all have it or had their time."""
         seen = {hop.name: Seen(found=Found.SILENT, reason=self._looks[hop.name].problem) for hop in HOPS if self._silent(hop)}
         seen |= {name: future.result() for name, future in self._waiting.items()}
-        off = {hop.name: Seen(found=Found.NOT_ASKED, reason="lineage is turned off (OPENLINEAGE_DISABLED)") for hop in HOPS if self._is_off(hop)}
-        return {hop.name: (seen | off).get(hop.name, Seen(found=Found.NOT_ASKED)) for hop in HOPS}
+        seen |= {name: Seen(found=Found.NOT_ASKED, reason=reason) for name, reason in self._left_out.items()}
+        return {hop.name: seen.get(hop.name, Seen(found=Found.NOT_ASKED)) for hop in HOPS}
 
-    def _is_off(self, hop: Hop) -> bool:
-        """Whether it gets nothing because the user wants it so. That telemetry is off doesn't count: the canary has it on."""
-        return hop.name == "marquez" and is_off(self._settings.model_copy(update={"telemetry": Switch.ON}))
+    def _is_held_up(self, hop: Hop) -> bool:
+        """Whether it, or something that the run passes on its way, does not answer."""
+        return self._silent(hop) or any(self._silent(BY_NAME[need]) for need in _all_needs(hop))
 
     def _silent(self, hop: Hop) -> bool:
         return hop.name in self._looks and bool(self._looks[hop.name].problem)
@@ -149,7 +150,7 @@ def _look_for(probe: Callable[[Settings, Wanted], str], settings: Settings, want
     while not stop.is_set():
         since = (time.time_ns() - wanted.ended_ns) / 1e9
         seen = _ask_once(probe, settings, wanted)
-        if seen.found is Found.THERE or since > timeout:
+        if seen.found in (Found.THERE, Found.TAKEN) or since > timeout:
             break
         stop.wait(_POLL_SECONDS)
     return replace(seen, reason=f"{seen.reason} after {timeout:g} s") if seen.found is Found.MISSING else seen
@@ -159,12 +160,18 @@ def _ask_once(probe: Callable[[Settings, Wanted], str], settings: Settings, want
     try:
         missing = probe(settings, wanted)
     except BackendError as error:
-        return Seen(found=Found.REFUSED if "status" in error.facts else Found.SILENT, reason=error.message)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return Seen(found=_found(error), reason=error.message)
+    except NONSENSE as error:
         return Seen(found=Found.REFUSED, reason=f"an answer that can't be read ({type(error).__name__})")
     if missing:
         return Seen(found=Found.MISSING, reason=missing)
     return Seen(found=Found.THERE, seconds=(time.time_ns() - wanted.ended_ns) / 1e9)
+
+
+def _found(error: BackendError) -> Found:
+    if error.facts.get("is_taken"):
+        return Found.TAKEN
+    return Found.REFUSED if "status" in error.facts else Found.SILENT
 
 
 def _all_needs(hop: Hop) -> Iterator[str]:

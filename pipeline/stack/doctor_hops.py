@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline.settings import Settings
+from pipeline.stack import doctor_lineage
 from pipeline.stack import doctor_probes as probes
+from pipeline.stack.doctor_http import Answer, ask
 
 # A server's version in its own words, from its answer.
 Version = Callable[[Any], str]
@@ -22,7 +24,7 @@ class Hop:
     Attributes:
         name: its service in the compose files.
         looked_for: what is looked for there.
-        address: the field of the settings that says where it is; None for one that only its container tells of.
+        address: the field of the settings that says where it is; None for one that only its container tells of, which is not asked.
         path: what it answers, whatever it holds.
         version: where its version stands in that answer, when it says one.
         probe: finds the run.
@@ -39,9 +41,15 @@ class Hop:
     needs: tuple[str, ...] = ()
     is_timed: bool = True
 
-    def url(self, settings: Settings) -> str:
-        """Where it is; nothing for one that is not asked."""
-        return str(getattr(settings, self.address)).rstrip("/") if self.address else ""
+    def ask(self, settings: Settings) -> Answer:
+        """What it answers on its path.
+
+        Raises:
+            BackendError: it does not answer.
+        """
+        if self.address == "openlineage_url":  # this one may have a path of its own, and a key
+            return doctor_lineage.ask_server(settings, self.path)
+        return ask(str(getattr(settings, self.address or "")).rstrip("/") + self.path)
 
 
 # How the collector gets the run, and what it hands on.
@@ -83,7 +91,7 @@ HOPS: Final = (
         looked_for="the run COMPLETED, by its id",
         address="openlineage_url",
         path="/api/v1/namespaces",
-        probe=probes.marquez,
+        probe=doctor_lineage.marquez,
         needs=("postgres",),
     ),
     Hop(name="marquez-web", looked_for="healthy", address="lineage_url", path="/healthcheck", probe=probes.marquez_web, is_timed=False),

@@ -1,6 +1,7 @@
 """Asking a server one thing over HTTP, with a deadline for the whole answer: the only module of the doctor that knows urllib3.
 
-urllib3 and nothing above it, as it reads no proxy from the environment: the servers asked here are this machine's.
+urllib3 and nothing above it, as it reads no proxy from the environment: the servers asked here are this machine's, or, for lineage, one that runs
+send to without a proxy too.
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ class Answer:
         return self
 
 
-def ask(url: str, query: Mapping[str, str] | None = None, *, timeout: float = 2.0, body: bytes | None = None) -> Answer:
+def ask(
+    url: str, query: Mapping[str, str] | None = None, *, timeout: float = 2.0, body: bytes | None = None, headers: Mapping[str, str] | None = None
+) -> Answer:
     """The answer to a GET, or to a POST of JSON when there is a `body`. Redirections are not followed: no server here needs one.
 
     Args:
@@ -65,6 +68,7 @@ def ask(url: str, query: Mapping[str, str] | None = None, *, timeout: float = 2.
         query: put behind it, encoded.
         timeout: seconds for all of it.
         body: JSON to post.
+        headers: sent along, to say who asks.
 
     Raises:
         BackendError: there is no answer; the message says why.
@@ -73,9 +77,9 @@ def ask(url: str, query: Mapping[str, str] | None = None, *, timeout: float = 2.
 
     whole = f"{url}?{urlencode(query)}" if query else url
     deadline = time.monotonic() + timeout
-    method, headers = ("GET", {}) if body is None else ("POST", {"Content-Type": "application/json"})
+    method, sent = ("GET", {}) if body is None else ("POST", {"Content-Type": "application/json"})
     try:
-        response = _pool().request(method, whole, body=body, headers=headers, timeout=timeout, retries=False, preload_content=False)
+        response = _pool().request(method, whole, body=body, headers={**sent, **(headers or {})}, timeout=timeout, retries=False, preload_content=False)
         try:
             content = _read(response, deadline)
         finally:
@@ -118,7 +122,9 @@ def _reason(error: Exception, timeout: float) -> str:
         return "connection broken off"
     if isinstance(error, exceptions.SSLError):
         return "no secure connection"
-    return "no web address" if isinstance(error, exceptions.LocationValueError | ValueError) else "no answer"
+    if isinstance(error, exceptions.LocationValueError):
+        return "no web address"
+    return "the key or the address can't be sent" if isinstance(error, ValueError) else "no answer"
 
 
 def _date(text: str | None) -> datetime | None:

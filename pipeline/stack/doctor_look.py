@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.errors import BackendError, StackError
 from pipeline.settings import Settings
 from pipeline.stack.doctor_hops import HOPS, Hop
-from pipeline.stack.doctor_http import Answer, ask
+from pipeline.stack.doctor_http import Answer
 from pipeline.stack.engine import Container, Engine
 
 
@@ -49,14 +49,14 @@ class Containers:
         engine: the engine's version in words.
         problem: why nothing is known.
         boxes: the containers by service.
-        volumes: the volumes that there are, by their names in the compose files.
+        volumes: the engine's names of the volumes that there are, by their names in the compose files.
         compose: the words that begin a command for the stack.
     """
 
     engine: str = ""
     problem: str = ""
     boxes: Mapping[str, Box] = field(default_factory=dict)
-    volumes: frozenset[str] = frozenset()
+    volumes: Mapping[str, str] = field(default_factory=dict)
     compose: str = "docker compose --env-file compose/.env -f compose/obs.yaml -f compose/lineage.yaml"
 
     def trouble(self, service: str) -> str:
@@ -75,7 +75,7 @@ def first_look(settings: Settings, hops: Sequence[Hop] = HOPS) -> dict[str, Look
 
 def _look(hop: Hop, settings: Settings) -> Look:
     try:
-        answer = ask(hop.url(settings) + hop.path)
+        answer = hop.ask(settings)
     except BackendError as error:
         return Look(problem=error.message)
     skew = (answer.date - datetime.now(UTC)).total_seconds() if answer.date and answer.date.tzinfo else None
@@ -123,10 +123,10 @@ def _box(container: Container, record: Mapping[str, Any]) -> Box:
     return Box(container=container, image=record["Config"]["Image"], mounts=mounts)
 
 
-def _volumes(engine: Engine) -> frozenset[str]:
+def _volumes(engine: Engine) -> dict[str, str]:
     names = engine.volumes()
     records: list[dict[str, Any]] = json.loads(engine.call("volume", "inspect", *names)) if names else []
-    return frozenset(map(_short, records))
+    return {_short(record): str(record["Name"]) for record in records}
 
 
 def _short(record: Mapping[str, Any]) -> str:

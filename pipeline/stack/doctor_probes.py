@@ -20,12 +20,14 @@ from pipeline.errors import BackendError
 from pipeline.records import Run
 from pipeline.settings import Settings
 from pipeline.stack.doctor_http import ask
-from pipeline.telemetry import bundle, delivery_entry
+from pipeline.telemetry import bundle
 
 DATASOURCES: Final = ("prometheus", "loki", "jaeger", "alertmanager")
 DASHBOARDS: Final = ("goldtrace-overview", "goldtrace-run", "goldtrace-quality", "goldtrace-slo", "goldtrace-models", "goldtrace-stack")
 ALERT: Final = "GoldtraceCanary"
 NOT_THERE: Final = "not found"
+# What reading something that is JSON, and not what it should be, comes to.
+NONSENSE: Final = (AttributeError, LookupError, TypeError, ValueError)
 # All records of a large run, and what Loki gives at most.
 _LINES: Final = 5000
 
@@ -118,15 +120,6 @@ def alertmanager(settings: Settings, wanted: Wanted) -> str:
     return "" if any(_alert_seconds(alert) >= wanted.ended_ns // 1_000_000_000 for alert in answer) else f"{ALERT} is about an earlier run"
 
 
-def marquez(settings: Settings, wanted: Wanted) -> str:
-    """The run is there by its id, and completed."""
-    answer = ask(f"{settings.openlineage_url}/api/v1/jobs/runs/{wanted.run_id}")
-    if answer.status == 404:
-        return _undelivered(wanted.bundle)
-    state = str(answer.expect_success().json().get("state"))
-    return "" if state == "COMPLETED" else f"its state is {state}"
-
-
 def marquez_web(settings: Settings, wanted: Wanted) -> str:  # noqa: ARG001 - a page in the browser, which no run can be asked of
     """The page's server says that it is healthy."""
     ask(f"{settings.lineage_url}/healthcheck").expect_success()
@@ -182,12 +175,13 @@ def _missing(found: set[str], written: set[str], noun: str) -> str:
 # ---------------------------------------------------------------------------------------------- what the bundle says
 
 
-def _undelivered(folder: Path) -> str:
-    """That the lineage isn't there, and what is known of its sending."""
-    entry = delivery_entry.read(folder)
-    if entry is None or entry.state is delivery_entry.Delivery.DELIVERED:
-        return NOT_THERE
-    return f"its lineage is {entry.state.value}: {entry.detail or 'older runs are sent first'}"
+def is_whole(folder: Path) -> bool:
+    """Whether a bundle has what the probes of its telemetry look for, to the run's end.
+
+    Raises:
+        OSError, or one of `NONSENSE`: it is damaged.
+    """
+    return bool(_span_ids(folder)) and any(True for _ in _log_records(folder)) and _sample_ms(folder) is not None
 
 
 def _span_ids(folder: Path) -> set[str]:

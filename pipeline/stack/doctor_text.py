@@ -54,7 +54,8 @@ def _hop_row(verdict: Verdict) -> tuple[str, ...]:
 def _summary(found: Diagnosis) -> str:
     times = [verdict.seconds for verdict in found.verdicts if verdict.seconds is not None]
     if found.is_well:
-        return f"All is well: the run was everywhere after {max(times):.1f} s." if times else "All is well."
+        where = "everywhere" if all(verdict.health is not Health.WARN for verdict in found.verdicts) else "everywhere that could be asked"
+        return f"All is well: the run was {where} after {max(times):.1f} s." if times else "All is well."
     blocked = [verdict.hop for verdict in found.verdicts if verdict.health is Health.BLOCKED]
     waiting = f"; {', '.join(blocked)} can't be judged before that is mended" if blocked else ""
     return f"Broken: {', '.join([verdict.hop for verdict in found.broken] or ['the preflight'])}{waiting}."

@@ -21,6 +21,7 @@ class Found(StrEnum):
     MISSING = "missing"
     REFUSED = "refused"
     SILENT = "silent"
+    TAKEN = "taken"
     NOT_ASKED = "not asked"
 
 
@@ -29,6 +30,7 @@ class Seen:
     """What was seen of the run at a hop: the seconds from the run's end until all of it was there, or why it was not.
 
     `MISSING`: the server is well, but the run isn't there. `REFUSED`: it answers with an error. `SILENT`: it does not answer.
+    `TAKEN`: it took what was sent, and can't be asked for it.
     """
 
     found: Found
@@ -49,26 +51,33 @@ class Verdict:
     mend: str = ""
 
 
-def judge(seen: Mapping[str, Seen], containers: Containers) -> list[Verdict]:
+def judge(seen: Mapping[str, Seen], containers: Containers, elsewhere: Mapping[str, str] = {}) -> list[Verdict]:
     """A verdict for each hop, upstream ones first.
 
     A server that is silent or whose container isn't well is broken, whatever else is. One that is there without the run is broken only
     when all that it needs is well.
+
+    Args:
+        seen: what became of the run at each hop.
+        containers: what the engine says.
+        elsewhere: the hops that are not this stack's, each with what mends it: the containers have no say in them.
     """
     verdicts: dict[str, Verdict] = {}
     for hop in HOPS:
-        verdicts[hop.name] = _judge(hop, seen, containers, verdicts)
+        verdicts[hop.name] = _judge(hop, seen, containers, verdicts, elsewhere)
     return list(verdicts.values())
 
 
-def _judge(hop: Hop, seen: Mapping[str, Seen], containers: Containers, before: Mapping[str, Verdict]) -> Verdict:
-    own, trouble = seen[hop.name], containers.trouble(hop.name)
-    if hop.probe is None:
-        return _unasked(hop, containers)
-    if own.found is Found.THERE and not (hop.name == "collector" and _collects_nothing(seen)):
-        return Verdict(hop=hop.name, looked_for=hop.looked_for, health=Health.OK, seconds=own.seconds if hop.is_timed else None)
+def _judge(hop: Hop, seen: Mapping[str, Seen], containers: Containers, before: Mapping[str, Verdict], elsewhere: Mapping[str, str]) -> Verdict:
+    own, trouble = seen[hop.name], "" if hop.name in elsewhere else containers.trouble(hop.name)
     if own.found is Found.NOT_ASKED and own.reason:
         return Verdict(hop=hop.name, looked_for=hop.looked_for, health=Health.SKIPPED, reason=own.reason)
+    if hop.probe is None:
+        return _unasked(hop, containers)
+    if own.found is Found.TAKEN:
+        return Verdict(hop=hop.name, looked_for=hop.looked_for, health=Health.WARN, reason=own.reason)
+    if own.found is Found.THERE and not (hop.name == "collector" and _collects_nothing(seen)):
+        return Verdict(hop=hop.name, looked_for=hop.looked_for, health=Health.OK, seconds=own.seconds if hop.is_timed else None)
     if own.found is Found.THERE:
         return _reads_nothing(hop, containers, has_report=seen["reports"].found is not Found.MISSING)
     cause = _cause(hop, before)
@@ -76,8 +85,8 @@ def _judge(hop: Hop, seen: Mapping[str, Seen], containers: Containers, before: M
         reason = own.reason or "not looked for"
         return Verdict(hop=hop.name, looked_for=hop.looked_for, health=Health.BLOCKED, reason=reason, because=cause)
     reason = "; ".join(filter(None, (own.reason, trouble)))
-    is_elsewhere = hop.name == "reports" and own.found is Found.MISSING and _collects_nothing(seen)
-    mend = _OTHER_FOLDER if is_elsewhere else _mend(hop, own, trouble, containers)
+    reads_other = hop.name == "reports" and own.found is Found.MISSING and _collects_nothing(seen)
+    mend = elsewhere.get(hop.name) or (_OTHER_FOLDER if reads_other else _mend(hop, own, trouble, containers))
     return Verdict(hop=hop.name, looked_for=hop.looked_for, health=Health.BROKEN, reason=reason, mend=mend)
 
 

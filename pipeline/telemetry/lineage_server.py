@@ -19,7 +19,7 @@ from enum import Enum
 from functools import cache
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
-from urllib.parse import SplitResult, quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
 from pipeline._version import __version__
 from pipeline.errors import BackendError
@@ -130,6 +130,10 @@ class Server:
     def path(self, endpoint: str = ENDPOINT) -> str:
         """The path of an endpoint, below the address's own."""
         return self._url.path.rstrip("/").removesuffix(ENDPOINT) + endpoint
+
+    def url(self, endpoint: str) -> str:
+        """The address of an endpoint for another client; who asks is left to the `headers`."""
+        return urlunsplit((self._url.scheme, self._url.netloc.rpartition("@")[2], self.path(endpoint), "", ""))
 
     def headers(self) -> dict[str, str]:
         """What each request says of itself and of who asks."""

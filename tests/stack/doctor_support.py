@@ -14,10 +14,16 @@ from threading import Event, Thread
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from pipeline import api
 from pipeline.settings import Settings, load
 from pipeline.stack import doctor_probes
+from pipeline.stack.doctor import Diagnosis, examine
+from pipeline.stack.doctor_hops import HOPS
+from pipeline.stack.doctor_look import Box, Containers
+from pipeline.stack.engine import Container
 from pipeline.testing import logs, metrics, spans
 
+NO_ENGINE = Containers(problem="no container engine was found")
 NOT_FOUND = (404, {"error": "not found"})
 ADDRESSES = {
     "collector": "PIPELINE_COLLECTOR_URL",
@@ -30,6 +36,8 @@ ADDRESSES = {
     "reports": "PIPELINE_REPORT_URL",
     "grafana": "PIPELINE_GRAFANA_URL",
 }
+# What says that the server on that port is the stack's own.
+PORTS = {"collector": "OTLP_HTTP_PORT", "marquez": "MARQUEZ_PORT", "marquez-web": "MARQUEZ_WEB_PORT"}
 Reply = tuple[int, Any]
 
 
@@ -39,7 +47,7 @@ class FakeStack:
 
     `modes` says how each is: `well`, `stopped` (its port is closed), `silent` (takes the question and says nothing), `500`, `empty`
     (well, but without the run), `nonsense` (answers what is no answer), `partial` (has a part of the run), `delayed` (has the run late), `closed` (takes
-    no events), `forgetful` (has only the canary).
+    no events), `forgetful` (has only the canary), `other` (takes OpenLineage's events, and is no Marquez). With a `key`, Marquez answers nobody else.
     """
 
     runs: Path
@@ -48,6 +56,7 @@ class FakeStack:
     asked: list[str] = field(default_factory=list)
     version: str = "3.15.0"
     ahead: float = 0.0
+    key: str = ""
     ended: Event = field(default_factory=Event)
 
     def canary(self) -> Path | None:
@@ -120,11 +129,12 @@ def _alertmanager(stack: FakeStack, bundle: Path | None, path: str, query: dict[
 
 
 def _marquez(stack: FakeStack, bundle: Path | None, path: str, query: dict[str, str], partial: bool) -> Reply:
-    if path == "/api/v1/namespaces":
+    is_other = stack.modes.get("marquez") == "other"
+    if path == "/api/v1/namespaces" and not is_other:
         return 200, {"namespaces": []}
     if path == "/api/v1/lineage":
         return (503, {"message": "try later"}) if stack.modes.get("marquez") == "closed" else (201, None)
-    if stack.modes.get("marquez") == "closed":
+    if is_other or stack.modes.get("marquez") == "closed":
         return NOT_FOUND
     if bundle is None or path != f"/api/v1/jobs/runs/{bundle.name}":
         return NOT_FOUND
@@ -177,6 +187,9 @@ def _handler(stack: FakeStack, service: str) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
                 return
             url = urlsplit(self.path)
+            if service == "marquez" and stack.key and self.headers.get("Authorization") != f"Bearer {stack.key}":
+                self.send_error(401)
+                return
             status, body = stack.reply(service, url.path, {name: values[0] for name, values in parse_qs(url.query).items()})
             content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
             self.send_response(status)
@@ -213,8 +226,8 @@ def fake_stack(runs: Path, **modes: str) -> Iterator[FakeStack]:
             server.block_on_close = False
             cleanup.callback(server.server_close)
             environ[variable] = f"http://127.0.0.1:{server.server_port}"
-            if service == "collector":
-                environ["OTLP_HTTP_PORT"] = str(server.server_port)
+            if service in PORTS:
+                environ[PORTS[service]] = str(server.server_port)
             if stack.modes.get(service) == "stopped":
                 server.server_close()
                 continue
@@ -222,3 +235,18 @@ def fake_stack(runs: Path, **modes: str) -> Iterator[FakeStack]:
             cleanup.callback(server.shutdown)
         stack.settings = load(environ=environ, dotenv=runs / "no.env")
         yield stack
+
+
+def diagnose(stack: FakeStack, containers: Containers = NO_ENGINE, timeout: float = 15) -> Diagnosis:
+    """What the doctor says of the stack."""
+    return examine(stack.settings, containers, root=stack.runs, timeout=timeout, finish=api.report_on)
+
+
+def boxes(**states: str) -> dict[str, Box]:
+    """A container for each service: `running healthy`, or in the state and health that are named."""
+    found = {}
+    for hop in HOPS:
+        state, _, health = states.get(hop.name.replace("-", "_"), "running healthy").partition(" ")
+        container = Container(id=hop.name, service=hop.name, state=state, health=health, exit_code=0, ports=())
+        found[hop.name] = Box(container=container, image=f"{hop.name}:1", mounts={"/runs": "/somewhere/runs"})
+    return found

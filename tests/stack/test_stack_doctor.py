@@ -5,12 +5,10 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from pipeline import api
 from pipeline.errors import BackendError, LakeError
 from pipeline.stack import doctor_canary, doctor_preflight
 from pipeline.stack.doctor import Diagnosis, examine
@@ -21,12 +19,10 @@ from pipeline.stack.doctor_preflight import Health
 from pipeline.stack.doctor_probes import Wanted
 from pipeline.stack.doctor_text import diagnosis_json, diagnosis_text
 from pipeline.stack.doctor_verdict import Found, Seen, judge
-from pipeline.stack.engine import Container
 from pipeline.telemetry import bundle, delivery
 from pipeline.testing import logs, metrics, spans
-from tests.stack.doctor_support import FakeStack, fake_stack
+from tests.stack.doctor_support import NO_ENGINE, FakeStack, boxes, diagnose, fake_stack
 
-NO_ENGINE = Containers(problem="no container engine was found")
 ASKED = [hop.name for hop in HOPS if hop.probe is not None]
 # Long enough on a busy machine for all that is there, and waited for in full by what is not.
 SHORT = 6.0
@@ -34,10 +30,6 @@ SHORT = 6.0
 QUICK = 0.5
 # What can't be judged while another hop is broken.
 BLOCKED = {"collector": {"prometheus", "loki", "jaeger", "alertmanager"}, "prometheus": {"alertmanager"}}
-
-
-def diagnose(stack: FakeStack, containers: Containers = NO_ENGINE, timeout: float = 15) -> Diagnosis:
-    return examine(stack.settings, containers, root=stack.runs, timeout=timeout, finish=api.report_on)
 
 
 def healths(found: Diagnosis) -> dict[Health, set[str]]:
@@ -208,15 +200,6 @@ def seen(**other: Seen) -> dict[str, Seen]:
     return {hop.name: Seen(found=Found.THERE, seconds=0.1) for hop in HOPS} | {name.replace("_", "-"): each for name, each in other.items()}
 
 
-def boxes(**states: str) -> dict[str, Box]:
-    found = {}
-    for hop in HOPS:
-        state, _, health = states.get(hop.name.replace("-", "_"), "running healthy").partition(" ")
-        container = Container(id=hop.name, service=hop.name, state=state, health=health, exit_code=0, ports=())
-        found[hop.name] = Box(container=container, image=f"{hop.name}:1", mounts={"/runs": "/somewhere/runs"})
-    return found
-
-
 def test_a_database_that_stopped_is_why_marquez_refuses() -> None:
     containers = Containers(engine="docker 28", boxes=boxes(postgres="exited "))
     refuses = Seen(found=Found.REFUSED, reason="HTTP 500 at http://127.0.0.1:5080")
@@ -347,20 +330,6 @@ def test_a_collector_that_reads_another_folder_is_told(tmp_path: Path) -> None:
 def test_a_volume_that_is_missing_is_told() -> None:
     assert doctor_preflight.check_volumes(doctor_preflight.VOLUMES).health is Health.OK
     assert doctor_preflight.check_volumes(set(doctor_preflight.VOLUMES) - {"grafana-data"}).detail == "there is no grafana-data"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("mode", ["well", "forgetful"])
-def test_data_that_was_deleted_without_the_offsets_is_told(runs: Path, mode: str) -> None:
-    hour_ago = datetime.now(UTC) - timedelta(hours=1)
-    with fake_stack(runs, loki=mode) as stack:
-        older = api.run(doctor_canary.canary_pipeline(), at=hour_ago, settings=stack.settings.model_copy(update={"environment": "local", "tracking": "off"}))
-        found = diagnose(stack)
-    finding = next(finding for finding in found.preflight if finding.name == "older")
-    began = datetime.fromtimestamp(older.started_ns / 1e9, UTC)  # a little later than it was told, so maybe in the next minute
-    assert found.is_well
-    assert finding.health is (Health.OK if mode == "well" else Health.WARN)
-    assert finding.detail.startswith(f"run {older.id} of {began:%H:%M} UTC is {'in jaeger, loki, prometheus' if mode == 'well' else 'not in loki'}")
 
 
 def test_a_broken_preflight_is_enough_to_be_unwell(runs: Path) -> None:
