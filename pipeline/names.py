@@ -50,7 +50,10 @@ SEVERITY: Final = Attribute("severity", "string", "`warn` or `error`")
 MODEL: Final = Attribute("model", "string", "The model's name")
 TERM: Final = Attribute("term", "string", "The coefficient's name")
 PLACE: Final = Attribute("place", "string", "The disk that is meant: of the `lake`, or of the `runs`")
-SIGNAL: Final = Attribute("signal", "string", "`traces`, `metrics`, `logs`, `lineage` or `experiments`; `bundle` is the manifest itself")
+SIGNAL: Final = Attribute(
+    "signal", "string", "`traces`, `metrics`, `logs`, `lineage` or `experiments`; `bundle` is the manifest itself, `progress` the terminal"
+)
+SIGNALS: Final = ("traces", "metrics", "logs", "lineage", "experiments", "bundle", "progress")
 
 # ------------------------------------------------------------------------------------------------------- metrics
 RUNS: Final = Metric("goldtrace.runs", "counter", "{run}", ("outcome", "gate"), "Runs that ended; one sample is one run")
@@ -153,6 +156,8 @@ DATASET_VERSION: Final = Attribute("goldtrace.dataset.version", "string", "sha25
 DATASET_ROW_COUNT: Final = Attribute("goldtrace.dataset.row_count", "int", "Rows of the version")
 DATASET_BYTE_COUNT: Final = Attribute("goldtrace.dataset.byte_count", "int", "Bytes of the version's files")
 DATASET_CHANGED: Final = Attribute("goldtrace.dataset.changed", "boolean", "Whether the version replaced another one")
+LINEAGE_NAMESPACE: Final = Attribute("goldtrace.lineage.namespace", "string", "Where lineage has the dataset: `file://<lake name>` or `s3://<bucket>`")
+LINEAGE_NAME: Final = Attribute("goldtrace.lineage.name", "string", "What it is called there: its own name, in a bucket its key")
 CHECK_EXPECTATION: Final = Attribute("goldtrace.check.expectation", "string", "The expectation's name, as in Great Expectations")
 CHECK_COLUMN: Final = Attribute("goldtrace.check.column", "string", "The column that the check is about")
 CHECK_SEVERITY: Final = Attribute("goldtrace.check.severity", "string", "`warn` or `error`")
@@ -192,12 +197,23 @@ STEP_FINISHED: Final = Event(
 )
 DATASET_PUBLISHED_EVENT: Final = Event(
     "dataset.published",
-    (DATASET_NAME, DATASET_LAYER, DATASET_VERSION, DATASET_ROW_COUNT, DATASET_BYTE_COUNT, DATASET_CHANGED),
+    (DATASET_NAME, DATASET_LAYER, DATASET_VERSION, DATASET_ROW_COUNT, DATASET_BYTE_COUNT, DATASET_CHANGED, LINEAGE_NAMESPACE, LINEAGE_NAME),
     "The run made this the current version, or found it unchanged",
 )
 CHECK_EVALUATED: Final = Event(
     "check.evaluated",
-    (DATASET_NAME, CHECK_EXPECTATION, CHECK_COLUMN, CHECK_SEVERITY, CHECK_OUTCOME, CHECK_EXPECTED, CHECK_UNEXPECTED, CHECK_ROWS),
+    (
+        DATASET_NAME,
+        CHECK_EXPECTATION,
+        CHECK_COLUMN,
+        CHECK_SEVERITY,
+        CHECK_OUTCOME,
+        CHECK_EXPECTED,
+        CHECK_UNEXPECTED,
+        CHECK_ROWS,
+        LINEAGE_NAMESPACE,
+        LINEAGE_NAME,
+    ),
     "A check was evaluated",
 )
 GATE_DECIDED: Final = Event("gate.decided", (RUN_GATE, GATE_WARNINGS, GATE_ERRORS), "The verdict over all checks")

@@ -7,7 +7,6 @@ import pytest
 from pipeline.errors import SettingsError
 from pipeline.lake_address import S3Address, dataset_place, parse_s3
 from pipeline.settings import load
-from pipeline.stack.links import Addresses
 
 
 @pytest.mark.parametrize(
@@ -60,11 +59,6 @@ def test_datasets_are_called_by_bucket_and_key_and_inputs_by_the_lakes_name() ->
     assert dataset_place("s3://bucket", "potato", "silver/x") == ("s3://bucket", "silver/x")
     assert dataset_place("s3://bucket/a/b", "potato", "input/x") == ("file://potato", "input/x")
     assert dataset_place("lake", "potato", "silver/x") == ("file://potato", "silver/x")
-
-
-def test_links_lead_to_where_lineage_has_the_dataset() -> None:
-    link = Addresses.of(load({"PIPELINE_LAKE": "s3://bucket/a/b"})).dataset_of("potato", "silver%2Fx").url
-    assert link.endswith("/lineage/dataset/s3%3A%2F%2Fbucket/a%2Fb%2Fsilver%2Fx?tableLevelNode=dataset%3As3%3A%2F%2Fbucket%3Aa%2Fb%2Fsilver%2Fx")
 
 
 def test_the_manifest_has_the_whole_address_and_no_way_to_the_staging_folder(tmp_path: Path) -> None:

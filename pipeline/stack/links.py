@@ -11,7 +11,6 @@ from typing import Final
 from urllib.parse import quote
 
 from pipeline import names
-from pipeline.lake_address import S3Address, parse_s3
 from pipeline.settings import Settings
 from pipeline.stack import spelling, tables
 from pipeline.stack.panels import Link
@@ -44,8 +43,6 @@ class Addresses:
     alertmanager: str
     mlflow: str
     namespace: str
-    lake: str | None
-    bucket: S3Address | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> Addresses:
@@ -57,8 +54,6 @@ class Addresses:
             alertmanager=settings.alertmanager_url.rstrip("/"),
             mlflow=settings.mlflow_url.rstrip("/"),
             namespace=settings.openlineage_namespace,
-            lake=settings.lake_name,
-            bucket=parse_s3(settings.lake),
         )
 
     def report_of(self, run: str) -> Link:
@@ -74,11 +69,8 @@ class Addresses:
         namespace, job = quote(self.namespace, safe=""), pipeline + (f".{step}" if step else "")
         return Link(title="Job in Marquez", url=f"{self.lineage}/lineage/job/{namespace}/{job}?tableLevelNode=job%3A{namespace}%3A{job}")
 
-    def dataset_of(self, pipeline: str, dataset: str) -> Link:
+    def dataset_of(self, namespace: str, dataset: str) -> Link:
         """A dataset's page in Marquez: lineage up and down from it."""
-        namespace = "file%3A%2F%2F" + (quote(self.lake, safe="") if self.lake else pipeline)
-        if self.bucket:
-            namespace, dataset = quote(f"s3://{self.bucket.bucket}", safe=""), quote(self.bucket.key(""), safe="") + dataset
         return Link(title="Dataset in Marquez", url=f"{self.lineage}/lineage/dataset/{namespace}/{dataset}?tableLevelNode=dataset%3A{namespace}%3A{dataset}")
 
     def mlflow_run(self, experiment: str, run: str) -> Link:
@@ -118,6 +110,8 @@ def mlflow_columns(addresses: Addresses) -> list[Column]:
     return [Column(name=run, title="MLflow", width=75, shown_as="open", links=(link,)), *tables.hidden(experiment)]
 
 
-def dataset_link(addresses: Addresses, name: str = spelling.label(names.DATASET.name)) -> Link:
-    """From a row of a table about datasets: the dataset's page."""
-    return addresses.dataset_of(field(NAMESPACE), field(name))
+def dataset_column(addresses: Addresses, width: int | None = None) -> list[Column]:
+    """A column that leads to the page of a record's dataset. Where that is the record says: each lake has a namespace of its own."""
+    place = [spelling.label(attribute.name) for attribute in (names.LINEAGE_NAMESPACE, names.LINEAGE_NAME)]
+    link = addresses.dataset_of(*map(field, place))
+    return [Column(name=spelling.label(names.DATASET_NAME.name), title="Dataset", width=width, links=(link,)), *tables.hidden(*place)]

@@ -12,6 +12,7 @@ from enum import IntEnum
 from typing import TypeGuard
 
 from pipeline import names
+from pipeline.lake_address import dataset_place
 from pipeline.records import Check, DatasetVersion, Estimate, ExperimentRun, Failure, Gate, Outcome, Run, Severity, State, StepRun
 from pipeline.telemetry import identity, privacy
 from pipeline.telemetry.manifest import seconds
@@ -58,10 +59,10 @@ def run_started(run: Run) -> Iterator[Line]:
         yield Line(body=f"TRACEPARENT is ignored: {caller}", level=Level.WARNING, span_id=run.span_id)
 
 
-def step_finished(step: StepRun) -> Iterator[Line]:
+def step_finished(run: Run, step: StepRun) -> Iterator[Line]:
     """`check.evaluated` for each check of a step, then `step.finished`."""
     for check in step.checks:
-        yield _check(step, check)
+        yield _check(run, step, check)
     took = seconds(step.started_ns, step.ended_ns)
     rows_in, rows_out = rows_read(step), rows_written(step)
     set_aside = sum(step.rows_quarantined.values())
@@ -105,6 +106,12 @@ def run_finished(run: Run) -> Iterator[Line]:
     yield _line(names.RUN_FINISHED, values, Line(body=body, level=_level(run.state), at_ns=run.ended_ns, span_id=run.span_id))
 
 
+def in_lineage(run: Run, dataset: str) -> dict[names.Attribute, str]:
+    """Where lineage has a dataset: links from a store that tells of it need both."""
+    namespace, name = dataset_place(run.lake, run.lake_name, dataset)
+    return {names.LINEAGE_NAMESPACE: namespace, names.LINEAGE_NAME: name}
+
+
 def telemetry_failed(signal: str, error: Exception) -> Line:
     """`telemetry.failed`: a hook's error, told once for each signal."""
     text = privacy.message(error)
@@ -113,7 +120,7 @@ def telemetry_failed(signal: str, error: Exception) -> Line:
     return _line(names.TELEMETRY_FAILED, values, Line(body=body, level=Level.WARNING))
 
 
-def _check(step: StepRun, check: Check) -> Line:
+def _check(run: Run, step: StepRun, check: Check) -> Line:
     broken, rows = check.observed.get("unexpected_count"), check.observed.get("rows")
     values = {
         names.DATASET_NAME: check.dataset,
@@ -124,6 +131,7 @@ def _check(step: StepRun, check: Check) -> Line:
         names.CHECK_EXPECTED: check.expected,
         names.CHECK_UNEXPECTED: broken,
         names.CHECK_ROWS: rows,
+        **in_lineage(run, check.dataset),
     }
     passed = check.outcome is Outcome.PASSED
     grave = check.outcome is Outcome.FAILED and check.severity is Severity.ERROR
@@ -152,6 +160,7 @@ def _published(run: Run, version: DatasetVersion) -> Line:
         names.DATASET_ROW_COUNT: version.rows,
         names.DATASET_BYTE_COUNT: version.bytes,
         names.DATASET_CHANGED: version.changed,
+        **in_lineage(run, version.dataset),
     }
     rows = f"{_count(version.rows, 'row')}, " if version.rows is not None else ""
     body = f"{version.dataset} is {'unchanged' if version.changed is False else 'published'}: {rows}version {version.version[:12]}"

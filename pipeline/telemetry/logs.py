@@ -140,7 +140,7 @@ class LogsHook:
                 file.close()
 
     @contextmanager
-    def step(self, run: Run, step: StepRun) -> Iterator[None]:  # noqa: ARG002 - the seam hands over both
+    def step(self, run: Run, step: StepRun) -> Iterator[None]:
         """Put the step's name on every line, and write what the step came to."""
         sink = self._own or _current_sink()
         sink.step = step
@@ -148,7 +148,7 @@ class LogsHook:
             yield
         finally:
             sink.step = None
-            sink.write(facts.step_finished(step))
+            sink.write(facts.step_finished(run, step))
         sink.check()
 
 

@@ -163,10 +163,11 @@ def samples(run: Run) -> Iterator[Sample]:
         yield from _of_estimate(estimate)
     if run.state is not State.LOST:
         yield from _of_disks(run)
-    for signal in sorted(run.telemetry_seconds.keys() | run.telemetry_lost.keys()):
-        labels = {names.SIGNAL.name: signal}
-        yield names.TELEMETRY_SECONDS, run.telemetry_seconds.get(signal, 0.0), labels, None
-        yield names.TELEMETRY_LOST, run.telemetry_lost.get(signal, 0), labels, None
+    for signal, took in sorted(run.telemetry_seconds.items()):
+        yield names.TELEMETRY_SECONDS, took, {names.SIGNAL.name: signal}, None
+    # Of those that this run did without, too: else what an earlier run lost would stay the last that was said of the signal.
+    for signal in sorted({*names.SIGNALS, *run.telemetry_lost}):
+        yield names.TELEMETRY_LOST, run.telemetry_lost.get(signal, 0), {names.SIGNAL.name: signal}, None
 
 
 def _of_run(run: Run) -> Iterator[Sample]:

@@ -26,7 +26,7 @@ from pipeline import names
 from pipeline.errors import LakeError
 from pipeline.records import Failure, Phase, Run, State, Step, StepRun
 from pipeline.telemetry import bundle, identity, privacy
-from pipeline.telemetry.facts import rows_read, rows_written
+from pipeline.telemetry.facts import in_lineage, rows_read, rows_written
 from pipeline.telemetry.manifest import seconds
 from pipeline.telemetry.resource import resource
 
@@ -132,7 +132,7 @@ class TracesHook:
                 self._trace.close()
 
     @contextmanager
-    def step(self, run: Run, step: StepRun) -> Iterator[None]:  # noqa: ARG002 - the seam hands over both
+    def step(self, run: Run, step: StepRun) -> Iterator[None]:
         """A step's span, with the step's name."""
         if self._trace is None:
             raise RuntimeError("a step outside of a run")
@@ -141,7 +141,7 @@ class TracesHook:
                 yield
             finally:
                 self._trace.phases(step.phases)
-                _finish_step(span, step)
+                _finish_step(span, run, step)
         self._trace.check()
 
 
@@ -208,7 +208,7 @@ def write_missing(run: Run, file: IO[str], resource_attributes: str, written: Ca
         for step in run.steps:
             if step.state is State.LOST and not written(step.span_id):
                 with trace.span(step.step.name, step.span_id, step.started_ns) as below:
-                    _finish_step(below, step)
+                    _finish_step(below, run, step)
         _finish_run(span, run)
     trace.close()
 
@@ -240,8 +240,8 @@ def _finish_run(span: Span, run: Run) -> None:
     span.end(run.ended_ns)
 
 
-def _finish_step(span: Span, step: StepRun) -> None:
-    span.set_attributes(_step_attributes(step))
+def _finish_step(span: Span, run: Run, step: StepRun) -> None:
+    span.set_attributes(_step_attributes(run, step))
     if step.state is not State.COMPLETED:
         _fail(span, step.failure or _no_reason(step.state), step.ended_ns, with_event=True)
     span.end(step.ended_ns)
@@ -282,7 +282,9 @@ def _run_attributes(run: Run) -> dict[str, Value]:
     )
 
 
-def _step_attributes(step: StepRun) -> dict[str, Value]:
+def _step_attributes(run: Run, step: StepRun) -> dict[str, Value]:
+    # Jaeger links one value, not a list of them.
+    dataset = step.step.outputs[0] if len(step.step.outputs) == 1 else None
     return _known(
         {
             names.TASK_NAME: step.step.name,
@@ -294,8 +296,8 @@ def _step_attributes(step: StepRun) -> dict[str, Value]:
             names.STEP_SECONDS: seconds(step.started_ns, step.ended_ns),
             names.STEP_INPUTS: step.step.inputs,
             names.STEP_OUTPUTS: step.step.outputs,
-            # Jaeger links one value, not a list of them.
-            names.DATASET_NAME: step.step.outputs[0] if len(step.step.outputs) == 1 else None,
+            names.DATASET_NAME: dataset,
+            **(in_lineage(run, dataset) if dataset else {}),
             names.STEP_ROWS_IN: rows_read(step),
             names.STEP_ROWS_OUT: rows_written(step),
             names.STEP_ROWS_QUARANTINED: sum(step.rows_quarantined.values()),

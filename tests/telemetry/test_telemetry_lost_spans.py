@@ -50,6 +50,7 @@ def test_they_say_of_run_and_step_what_the_manifest_knows(runs: Path):
     assert root["vcs.ref.head.revision"] == run.code.commit
     assert (step["goldtrace.step.name"], step["cicd.pipeline.task.run.id"], step["goldtrace.step.state"]) == ("features", str(run.steps[1].id), "LOST")
     assert (step["goldtrace.step.kind"], step["goldtrace.dataset.name"]) == ("sql", "silver/weekly_weight")
+    assert (step["goldtrace.lineage.namespace"], step["goldtrace.lineage.name"]) == (f"file://{run.lake_name}", "silver/weekly_weight")
 
 
 def test_the_caller_is_still_linked_to(runs: Path):

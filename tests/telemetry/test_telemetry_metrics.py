@@ -57,6 +57,12 @@ def test_the_instruments_are_exactly_those_of_names(run: Run):
             assert {item["key"] for item in point.get("attributes", [])} == set(metric.labels), metric.name
 
 
+def test_what_was_lost_is_told_of_each_signal_also_of_those_that_a_run_did_without(run: Run):
+    found = numbers(run)
+    assert found["goldtrace.telemetry.lost"] == {(signal,): 0.0 for signal in names.SIGNALS}
+    assert ("experiments",) not in found.get("goldtrace.telemetry.seconds", {})
+
+
 def test_counters_and_histograms_are_cumulative_whatever_the_environment_says(run: Run, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "delta")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", "base2_exponential_bucket_histogram")
