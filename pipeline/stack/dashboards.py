@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from pipeline import names
+from pipeline.settings import Settings
 from pipeline.stack import spelling
 from pipeline.stack.links import TAG
 from pipeline.stack.panels import PROMETHEUS, Json, JsonValue, Link, Panel
@@ -14,6 +16,12 @@ from pipeline.stack.spelling import ENVIRONMENT, NAMESPACE
 # The last version of this form of dashboard; Grafana brings older ones up to it as it loads them.
 SCHEMA_VERSION = 42
 WIDTH = 24
+# What "All" asks for. Grafana's own meaning is the values that the range knows, and a pipeline whose last run is older would be left out.
+EVERYTHING: Final = ".*"
+# The tag of dashboards that take one value of a variable. They are not handed "All", which Grafana would keep and ask for as a list.
+ONE_VALUE_TAG: Final = f"{TAG}-one"
+# The environment that runs have unless somebody names another; by the alphabet the demonstration's would come first.
+DEFAULT_ENVIRONMENT: Final[str] = Settings.model_fields["environment"].default
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +41,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dashboard:
-    """One dashboard. `days` is the range that it opens with."""
+    """One dashboard. `days` is the range that it opens with; with `one_value` its variables take one value each."""
 
     name: str
     title: str
@@ -42,6 +50,7 @@ class Dashboard:
     variables: tuple[Json, ...]
     parts: tuple[Line | Section, ...]
     links: tuple[Link, ...] = ()
+    one_value: bool = False
 
     @property
     def uid(self) -> str:
@@ -54,7 +63,7 @@ class Dashboard:
             "uid": self.uid,
             "title": self.title,
             "description": self.description,
-            "tags": [TAG],
+            "tags": [ONE_VALUE_TAG if self.one_value else TAG],
             "schemaVersion": SCHEMA_VERSION,
             "editable": False,
             "graphTooltip": 1,
@@ -63,7 +72,7 @@ class Dashboard:
             "timezone": "browser",
             "templating": {"list": list(self.variables)},
             "annotations": {"list": []},
-            "links": [_family(), *(_outside(link) for link in self.links)],
+            "links": [_family(TAG), _family(ONE_VALUE_TAG), *(_outside(link) for link in self.links)],
             "panels": list(_placed(self.parts)),
         }
 
@@ -87,14 +96,14 @@ def _place(left: int, top: int, width: int, height: int) -> Json:
     return {"x": left, "y": top, "w": width, "h": height}
 
 
-def _family() -> Json:
-    """The other dashboards, with what is chosen here."""
+def _family(tag: str) -> Json:
+    """The other dashboards with a tag; those that can take it get what is chosen here."""
     return {
         "type": "dashboards",
         "title": "Goldtrace",
-        "tags": [TAG],
+        "tags": [tag],
         "asDropdown": False,
-        "includeVars": True,
+        "includeVars": tag == TAG,
         "keepTime": False,
         "targetBlank": False,
         "icon": "dashboard",
@@ -104,25 +113,39 @@ def _family() -> Json:
 
 
 def _outside(link: Link) -> Json:
-    return {**_family(), "type": "link", "title": link.title, "url": link.url, "tags": [], "includeVars": False, "targetBlank": True, "icon": "external link"}
+    return {
+        **_family(TAG),
+        "type": "link",
+        "title": link.title,
+        "url": link.url,
+        "tags": [],
+        "includeVars": False,
+        "targetBlank": True,
+        "icon": "external link",
+    }
 
 
 # -------------------------------------------------------------------------------------------------------- variables
 
 
 def choices(*, several: bool = True) -> tuple[Json, ...]:
-    """Which environment and which pipeline; with `several` more than one, at first all. The doctor's canary is none of them."""
+    """Which environment and which pipeline; with `several` more than one, at first all. The doctor's canary is none of them.
+
+    Where one environment has to be chosen it is the default one at first, or another where no run has that.
+    """
     runs = spelling.metric(names.RUNS)
     real = f'{ENVIRONMENT}!="{names.CANARY}"'
+    environment = _query("environment", "Environment", f"label_values({runs}{{{real}}}, {ENVIRONMENT})", several=several)
+    usual: Json = {"current": {"text": DEFAULT_ENVIRONMENT, "value": DEFAULT_ENVIRONMENT}}
     return (
-        _query("environment", "Environment", f"label_values({runs}{{{real}}}, {ENVIRONMENT})", several=several),
+        environment | ({} if several else usual),
         _query("pipeline", "Pipeline", f'label_values({runs}{{{real},{ENVIRONMENT}=~"$environment"}}, {NAMESPACE})', several=several),
     )
 
 
-def labels_of(metric: names.Metric, label: names.Attribute, *, several: bool) -> Json:
-    """A variable of the values that a label of a metric has in what is chosen."""
-    selector = f'{ENVIRONMENT}!="{names.CANARY}",{ENVIRONMENT}=~"$environment",{NAMESPACE}=~"$pipeline"'
+def labels_of(metric: names.Metric, label: names.Attribute, more: str = "", *, several: bool) -> Json:
+    """A variable of the values that a label of a metric has in what is chosen, and in `more`."""
+    selector = f'{ENVIRONMENT}!="{names.CANARY}",{ENVIRONMENT}=~"$environment",{NAMESPACE}=~"$pipeline"' + (f",{more}" if more else "")
     query = f"label_values({spelling.metric(metric)}{{{selector}}}, {spelling.label(label.name)})"
     return _query(label.name, label.name.capitalize(), query, several=several)
 
@@ -140,7 +163,7 @@ def _query(name: str, title: str, query: str, *, several: bool) -> Json:
         "multi": several,
         "includeAll": several,
     }
-    everything: Json = {"current": {"text": ["All"], "value": ["$__all"]}}
+    everything: Json = {"allValue": EVERYTHING, "current": {"text": ["All"], "value": ["$__all"]}}
     return variable | (everything if several else {})
 
 

@@ -11,12 +11,15 @@ from pipeline.stack.queries import BY_PIPELINE, last, now, of_run, of_runs, over
 
 MODEL, TERM = names.MODEL.name, names.TERM.name
 NO_MODELS = "No model was fitted in this range"
-CHOSEN_MODEL = f'{MODEL}=~"$model"'
+# One model, and terms of which several may be chosen: Grafana hands those over as regular expressions, even one alone.
+CHOSEN_MODEL = f'{MODEL}="$model"'
+CHOSEN_TERM = f'{TERM}=~"$term"'
 
 
 def build(addresses: Addresses) -> Dashboard:
     """The dashboard. One pipeline and one environment at a time: estimates of two don't belong in one curve."""
-    model, term = (labels_of(names.MODEL_ESTIMATE, label, several=label is names.TERM) for label in (names.MODEL, names.TERM))
+    model = labels_of(names.MODEL_ESTIMATE, names.MODEL, several=False)
+    term = labels_of(names.MODEL_ESTIMATE, names.TERM, CHOSEN_MODEL, several=True)
     table = estimates("What did this model say, newest run first?", addresses, f'{of_run(names.MODEL_NAME)}="$model"', dated=True)
     return Dashboard(
         name="models",
@@ -24,6 +27,7 @@ def build(addresses: Addresses) -> Dashboard:
         description="What the models estimate, and how it moved from run to run. What goes together, not what causes what.",
         days=30,
         variables=(*choices(several=False), model, term),
+        one_value=True,
         parts=(
             Line(height=4, panels=((12, _converged()), (12, _crossing()))),
             Line(height=8, panels=((8, _estimate()),)),
@@ -59,7 +63,7 @@ def _estimate() -> Panel:
         description="The coefficient of each run, with its 95 % interval as a band. A change of sign or a wider band is worth a look at the run's data.",
         empty=NO_MODELS,
     )
-    labels = f'{CHOSEN_MODEL},{TERM}="$term"'
+    labels = f"{CHOSEN_MODEL},{CHOSEN_TERM}"
     bounds = ((names.MODEL_CI_HIGH, "high"), (names.MODEL_CI_LOW, "low"), (names.MODEL_ESTIMATE, "estimate"))
     panel = series(words, [over_time(of_runs(metric, labels), legend) for metric, legend in bounds], Scale(unit="none", steps=PLAIN))
     return panel.repeated("term").with_overrides(

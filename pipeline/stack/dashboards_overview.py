@@ -13,6 +13,7 @@ from pipeline.stack.spelling import ENVIRONMENT, NAMESPACE
 from pipeline.stack.tables import Column
 
 NO_RUNS = "No run has arrived: make run, then wait a few seconds"
+NO_GATE = "No run has got as far as its checks"
 # A day's run that is as late as it may be: a longer silence stays empty in the timeline.
 GAP_MS = (24 * 3600 + FRESH_SECONDS) * 1000
 # What fires about the chosen pipelines and about the stack, which has neither label.
@@ -27,7 +28,7 @@ DATASET_DUE = f"({_DUE} >= on ({BY_PIPELINE}) group_left () max by ({BY_PIPELINE
 LOST = "dark-purple"
 STATES = {"COMPLETED": ("Completed", GREEN), "FAILED": ("Failed", RED), "ABORTED": ("Aborted", PURPLE), "LOST": ("Lost", LOST)}
 GATES = {"GREEN": ("GREEN", GREEN), "YELLOW": ("YELLOW", YELLOW), "RED": ("RED", RED)}
-SUCCESS_WORDS = {"0": ("Failed", RED), "1": ("Completed", GREEN)}
+SUCCESS_WORDS = {"0": ("No", RED), "1": ("Yes", GREEN)}
 GATE_WORDS = {"0": ("GREEN", GREEN), "1": ("YELLOW", YELLOW), "2": ("RED", RED)}
 TIMELINE_WORDS = {
     "1": ("Completed", GREEN),
@@ -50,7 +51,7 @@ def build(addresses: Addresses) -> Dashboard:
         parts=(
             Line(height=3, panels=((5, _verdict()), (5, _last_state()), (4, last_gate()), (5, _next_run()), (5, success_share()))),
             Line(height=5, panels=((15, _timeline()), (9, _firing(addresses)))),
-            Line(height=7, panels=((14, runs(addresses)), (10, stale(addresses)))),
+            Line(height=7, panels=((14, runs(addresses)), (10, stale()))),
         ),
     )
 
@@ -65,7 +66,8 @@ def _verdict() -> Panel:
         title="Is everything fine?",
         description=(
             "Pipelines whose last run failed, plus those whose next run is more than 1 h overdue, plus datasets that are more than 2 h overdue, "
-            "plus whatever else is firing. A pipeline without a schedule is never overdue; what is only informative doesn't count."
+            "plus whatever else is firing. A pipeline without a schedule is never overdue; what is only informative doesn't count. "
+            "The demonstration's runs count like others for 30 days: choose your own environment above to leave them out."
         ),
         empty=NO_RUNS,
     )
@@ -75,7 +77,7 @@ def _verdict() -> Panel:
 def _last_state() -> Panel:
     words = Words(
         title="Did the last run complete?",
-        description="The newest run of each pipeline. One that was killed counts as failed once the next run or `pipeline reap` has closed it.",
+        description="The newest run of each pipeline; the timeline says how. One that was killed counts once the next run or `pipeline reap` has closed it.",
         empty=NO_RUNS,
     )
     panel = stat(words, [now(last(names.LAST_RUN_SUCCESS), PIPELINE_LEGEND)], Scale(unit="none", steps=((None, RED), (1, GREEN)), words=SUCCESS_WORDS))
@@ -87,7 +89,7 @@ def last_gate() -> Panel:
     words = Words(
         title="Did the data pass?",
         description="The gate of the newest run that got as far as its checks: YELLOW when a warning failed, RED when an error did and nothing was published.",
-        empty="No run has got as far as its checks",
+        empty=NO_GATE,
     )
     steps = ((None, GREEN), (1, YELLOW), (2, RED))
     panel = stat(words, [now(last(names.LAST_RUN_GATE), PIPELINE_LEGEND)], Scale(unit="none", steps=steps, words=GATE_WORDS))
@@ -196,7 +198,7 @@ def run_columns(addresses: Addresses, *, brief: bool = False) -> list[Column]:
     ]
 
 
-def stale(addresses: Addresses) -> Panel:
+def stale() -> Panel:
     """How old each dataset is, and when it is due."""
     words = Words(
         title="What is stale?",
@@ -209,8 +211,9 @@ def stale(addresses: Addresses) -> Panel:
     )
     age = f"time() - {last(names.DATASET_PUBLISHED)}"
     due = f"{DATASET_DUE} - time()"
+    quality = links.dashboard("goldtrace-quality", "Data quality of this pipeline", links.field(NAMESPACE))
     columns = [
-        Column(name=names.DATASET.name, title="Dataset", links=(links.dataset_link(addresses),)),
+        Column(name=names.DATASET.name, title="Dataset", links=(quality,)),
         Column(name=NAMESPACE, title="Pipeline", width=80),
         Column(name=ENVIRONMENT, title="Environment", width=100),
         Column(name="Value #A", title="Age", unit="dtdurations", width=110),

@@ -5,16 +5,18 @@ from __future__ import annotations
 from pipeline import names
 from pipeline.stack import links, tables
 from pipeline.stack.dashboards import Dashboard, Line, choices
-from pipeline.stack.dashboards_overview import NO_RUNS, last_gate
+from pipeline.stack.dashboards_overview import NO_GATE, NO_RUNS, last_gate
 from pipeline.stack.dashboards_run import NOT_PASSED, check_columns
 from pipeline.stack.links import Addresses
 from pipeline.stack.panels import GREEN, NONE_IS_GOOD, RED, YELLOW, Panel, Scale, Words, painted, series, stat
-from pipeline.stack.queries import PIPELINE_LEGEND, RUN_ID, last_fact, of_runs, over_time, records
+from pipeline.stack.queries import BY_PIPELINE, PIPELINE_LEGEND, RUN_ID, last_fact, of_runs, over_time, records
 from pipeline.stack.spelling import ENVIRONMENT
 from pipeline.stack.tables import Column
 
 DATASET = names.DATASET.name
-DATASET_LEGEND = f"{{{{{DATASET}}}}} · {{{{{ENVIRONMENT}}}}}"
+# Two pipelines may call a dataset the same.
+BY_DATASET = f"{DATASET}, {BY_PIPELINE}"
+DATASET_LEGEND = f"{{{{{DATASET}}}}} · {PIPELINE_LEGEND}"
 OUTCOME_COLORS = painted(passed=GREEN, failed=RED, quarantined=YELLOW)
 FAILED = 'outcome!="passed"'
 WRITTEN = 'flow="out"'
@@ -41,12 +43,12 @@ def _counts() -> list[Panel]:
     errors = Words(
         title="How many errors turned the gate RED?",
         description="Failed checks of severity error in the newest run that got as far as its checks. Any at all, and the run publishes nothing.",
-        empty=NO_RUNS,
+        empty=NO_GATE,
     )
     warnings = Words(
         title="How many warnings turned it YELLOW?",
         description="What the gate of the newest run was warned about: failed checks of severity warn, and rows set aside within what a contract allows.",
-        empty=NO_RUNS,
+        empty=NO_GATE,
     )
     rows = Words(
         title="How many rows did the last run set aside?",
@@ -67,14 +69,15 @@ def _failures() -> Panel:
         description="Checks that failed, and checks that set rows aside, by dataset. A bar is the runs of one step of the graph; no bar, nothing failed.",
         empty="Every check passed in every run of this range",
     )
-    expr = f"sum by ({DATASET}, {names.OUTCOME.name}) ({of_runs(names.CHECKS, FAILED, 'sum')})"
-    target = over_time(expr, f"{{{{{DATASET}}}}} {{{{{names.OUTCOME.name}}}}}")
+    expr = f"sum by ({BY_DATASET}, {names.OUTCOME.name}) ({of_runs(names.CHECKS, FAILED, 'sum')})"
+    target = over_time(expr, f"{DATASET_LEGEND} · {{{{{names.OUTCOME.name}}}}}")
     return series(words, [target], Scale(unit="none", decimals=0), bars=True).with_overrides(*painted(failed=RED, quarantined=YELLOW))
 
 
 def _quarantined_share() -> Panel:
-    by = f"{DATASET}, {ENVIRONMENT}"
-    aside, read = (f"sum by ({by}) ({of_runs(names.DATASET_ROWS, flow, 'sum')})" for flow in ('layer="bronze",flow="quarantined"', 'layer="bronze",flow="in"'))
+    aside, read = (
+        f"sum by ({BY_DATASET}) ({of_runs(names.DATASET_ROWS, flow, 'sum')})" for flow in ('layer="bronze",flow="quarantined"', 'layer="bronze",flow="in"')
+    )
     words = Words(
         title="Which share of the rows read was set aside?",
         description="Rows in quarantine as a share of the rows read, by the dataset that was to take them. The input's contract says how many are too many.",
@@ -106,7 +109,7 @@ def _rows() -> Panel:
         description="Rows that the run's steps wrote, whether or not the run published them. A fall or a jump is worth a look.",
         empty=NO_RUNS,
     )
-    expr = f"max by ({DATASET}, {ENVIRONMENT}) ({of_runs(names.DATASET_ROWS, WRITTEN)})"
+    expr = f"max by ({BY_DATASET}) ({of_runs(names.DATASET_ROWS, WRITTEN)})"
     return series(words, [over_time(expr, DATASET_LEGEND)], Scale(unit="locale", low=0))
 
 

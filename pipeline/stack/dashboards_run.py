@@ -16,6 +16,7 @@ CHOOSE = "No run is chosen: click one in the table above, or paste an id into Ru
 # What a log says beyond the checks that passed.
 NOT_PASSED = f'{of_run(names.CHECK_OUTCOME)}!="passed"'
 TELLING = f'{of_run(names.EVENT_NAME)}!="{names.CHECK_EVALUATED.name}" or {NOT_PASSED}'
+LOG_LINES = 1000
 OUTCOMES = (("failed", "failed", RED), ("quarantined", "set aside", YELLOW), ("passed", "passed", GREEN))
 
 
@@ -72,7 +73,9 @@ def _summary(addresses: Addresses) -> Panel:
 def _waterfall() -> Panel:
     words = Words(
         title="Where did the time go?",
-        description="The run's trace from Jaeger: its id is the run's id without hyphens. It does not depend on the range.",
+        # Grafana's panel of traces doesn't show what an empty one means.
+        description="The run's trace from Jaeger: its id is the run's id without hyphens. It does not depend on the range. "
+        "Empty while no run is chosen: click one in the table above, or paste an id into Run.",
         empty=CHOOSE,
     )
     return trace(words, "${trace}")
@@ -106,7 +109,7 @@ def _datasets(addresses: Addresses) -> Panel:
         empty="Nothing was published, or no run is chosen",
     )
     columns = [
-        Column(name=of_run(names.DATASET_NAME), title="Dataset", links=(links.dataset_link(addresses, of_run(names.DATASET_NAME)),)),
+        *links.dataset_column(addresses),
         Column(name=of_run(names.DATASET_ROW_COUNT), title="Rows", unit="locale", width=75),
         Column(name=of_run(names.DATASET_BYTE_COUNT), title="Size", unit="bytes", width=85),
         Column(name=of_run(names.DATASET_CHANGED), title="Changed", width=85, words=(("true", "changed", GREEN), ("false", "unchanged", GREY))),
@@ -139,7 +142,7 @@ def check_columns(addresses: Addresses) -> list[Column]:
     """What a table says of a check."""
     return [
         Column(name=of_run(names.CHECK_OUTCOME), title="Outcome", width=90, words=OUTCOMES),
-        Column(name=of_run(names.DATASET_NAME), title="Dataset", width=170, links=(links.dataset_link(addresses, of_run(names.DATASET_NAME)),)),
+        *links.dataset_column(addresses, width=170),
         Column(name=of_run(names.CHECK_EXPECTED), title="Rule"),
         Column(name=of_run(names.CHECK_UNEXPECTED), title="Broken by", unit="locale", width=90),
         Column(name=of_run(names.CHECK_ROWS), title="Of rows", unit="locale", width=80),
@@ -175,8 +178,9 @@ def estimates(title: str, addresses: Addresses, more: str = "", *, dated: bool =
 def _log() -> Panel:
     words = Words(
         title="What did it say?",
-        description="The run's log, oldest line first, without the checks that passed. A line leads to its trace.",
+        description=f"The run's log, oldest line first, without the checks that passed. Of a longer one the newest {LOG_LINES} lines are shown: its "
+        "beginning is in the bundle's logs.jsonl. A line leads to its trace.",
         empty=CHOOSE,
     )
-    target = records(None, this_run(TELLING), lines=1000)
+    target = records(None, this_run(TELLING), lines=LOG_LINES)
     return logs(words, target)

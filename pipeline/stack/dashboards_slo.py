@@ -11,9 +11,8 @@ from pipeline.stack.links import Addresses
 from pipeline.stack.panels import GREEN, PURPLE, RED, YELLOW, Panel, Scale, Target, Words, bar_gauge, override, painted, series, stat
 from pipeline.stack.queries import BY_PIPELINE, PIPELINE_LEGEND, now, of_runs, over_time, recorded
 from pipeline.stack.rules import STEP_SECONDS, SUCCESS_SHARE
-from pipeline.stack.spelling import ENVIRONMENT
 
-STEP_LEGEND: Final = f"{{{{{names.STEP.name}}}}} · {{{{{ENVIRONMENT}}}}}"
+STEP_LEGEND: Final = f"{{{{{names.STEP.name}}}}} · {PIPELINE_LEGEND}"
 BUCKETS: Final = "p95 (buckets)"
 NOT_YET: Final = "Nothing is recorded yet: rules are evaluated every 15 s once a run has arrived"
 # Asked for its exemplars, which only buckets have in Prometheus: its own line would say less than the points do.
@@ -22,6 +21,7 @@ EXEMPLARS_ONLY: Final = override(BUCKETS, custom_lineWidth=0, custom_showPoints=
 
 def build(addresses: Addresses) -> Dashboard:
     """The dashboard."""
+    del addresses  # the same call for all
     return Dashboard(
         name="slo",
         title="Goldtrace · Freshness and SLOs",
@@ -30,7 +30,7 @@ def build(addresses: Addresses) -> Dashboard:
         variables=choices(),
         parts=(
             Line(height=4, panels=((6, success_share()), *((6, panel) for panel in _budgets()))),
-            Line(height=9, panels=((12, stale(addresses)), (12, _slow_steps()))),
+            Line(height=9, panels=((12, stale()), (12, _slow_steps()))),
             Line(height=8, panels=((12, _run_durations()), (12, _step_durations()))),
             Line(height=8, panels=((12, _share_over_time()), (12, _runs_a_day()))),
         ),

@@ -48,6 +48,8 @@ SERVERS_METRICS: Final[Mapping[str, str]] = {
     "alertmanager_notifications_failed_total": "Alertmanager /metrics",
 }
 RECORDS: Final = ("spans", "log_records", "metric_points")
+# For so long a server may have gone without being scraped, and its counters are still the same.
+GAP: Final = "1h"
 QUIET: Final = "The servers' metrics are not there: is Prometheus up? (make obs.status)"
 
 
@@ -103,13 +105,20 @@ def _failed() -> Panel:
 
 
 def _grown(counters: Sequence[str]) -> str:
-    """By how much counters grew in the range, all together; nothing while no server is up.
+    """By how much counters grew in the range, all together, as a whole number; nothing while no server is up."""
+    return f"round({' + '.join(map(_growth, counters))}) and on() max(up)"
 
-    Some come into being with their first failure, which `increase` does not see, having nothing to compare it to: the number
-    itself counts then. After a restart what was counted since does.
+
+def _growth(counter: str) -> str:
+    """By how much a counter grew in the range.
+
+    `increase` sees past a restart, and not what a counter began with: some come into being with their first failure. That counts
+    for those that were not there in the hour before the range; it is the last value less the whole change, as PromQL has no first one.
+    A counter that was seen once has no change. One that a restart brings back higher than it was has grown by the difference alone.
     """
-    grown = (f"(sum(({each} - {each} offset $__range >= 0) or {each}) or vector(0))" for each in counters)
-    return f"({' + '.join(grown)}) and on() max(up)"
+    seen = f"last_over_time({counter}[$__range])"
+    first = f"({seen} - delta({counter}[$__range]) or {seen}) unless last_over_time({counter}[{GAP}] offset $__range)"
+    return f"(sum(increase({counter}[$__range])) or vector(0)) + (sum({first}) or vector(0))"
 
 
 def _lost() -> Panel:
@@ -175,7 +184,8 @@ def _disk_free() -> Panel:
     free, size = (of_runs(metric) for metric in (names.DISK_FREE, names.DISK_SIZE))
     words = Words(
         title="How full are the disks?",
-        description="The disk of the stack's volumes, as Loki sees it all the time, and those of lake and runs, as each run saw them at its end.",
+        description="The disk of the stack's volumes, as Loki sees it all the time, and those of lake and runs, as each run saw them at its end. "
+        "A run counts what a disk keeps for root as taken, Loki doesn't: the two can differ by a twentieth on one disk.",
         empty=QUIET,
     )
     own = over_time(f"1 - {free} / {size}", f"{{{{{names.PLACE.name}}}}} · {PIPELINE_LEGEND}")

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from pipeline import names
 from pipeline.stack import rules, spelling
 from pipeline.stack.dashboard_queries import Choice, Query, queries, variables
+from tests.stack.programs import program
+from tests.stack.rules_support import run
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "grafana" / "dashboards"
@@ -47,20 +52,47 @@ def all_queries(*sources: str) -> list[Query]:
     return [query for name in NAMES for query in queries(load(name)) if query.source in sources]
 
 
-def promql() -> dict[str, str]:
+def everything(name: str) -> Choice:
+    """The choice with "All" wherever a dashboard offers it. Without `allValue` Grafana makes it of what is offered: nothing, in a range without a run."""
+    values = {each["name"]: each.get("allValue", "()") for each in load(name)["templating"]["list"] if each.get("includeAll")}
+    return replace(CHOICE, values={**CHOICE.values, **values})
+
+
+def promql(*, all_chosen: bool = False) -> dict[str, str]:
     """Every PromQL expression with its variables filled in, by where it stands; those behind variables too."""
-    found = {f"{query.dashboard}: {query.panel} ({query.name})": CHOICE.fill(query.expr) for query in all_queries("prometheus")}
+    found = _filled("prometheus", all_chosen=all_chosen)
     for name in NAMES:
         for variable, query in variables(load(name)).items():
             inner = re.fullmatch(r"(?:label_values\((.*), \w+\)|query_result\((.*)\))", query)
             if inner:
-                found[f"goldtrace-{name}: variable {variable}"] = CHOICE.fill(inner[1] or inner[2])
+                found[f"goldtrace-{name}: variable {variable}"] = (everything(name) if all_chosen else CHOICE).fill(inner[1] or inner[2])
     return found
 
 
-def logql() -> dict[str, str]:
+def logql(*, all_chosen: bool = False) -> dict[str, str]:
     """Every LogQL expression likewise."""
-    return {f"{query.dashboard}: {query.panel} ({query.name})": CHOICE.fill(query.expr) for query in all_queries("loki")}
+    return _filled("loki", all_chosen=all_chosen)
+
+
+def _filled(source: str, *, all_chosen: bool) -> dict[str, str]:
+    choices = {f"goldtrace-{name}": everything(name) if all_chosen else CHOICE for name in NAMES}
+    return {f"{query.dashboard}: {query.panel} ({query.name})": choices[query.dashboard].fill(query.expr) for query in all_queries(source)}
+
+
+def expr_of(name: str, panel: str, letter: str = "A") -> str:
+    """A panel's query as it stands in its dashboard."""
+    (found,) = [query.expr for query in queries(load(name)) if (query.panel, query.name) == (panel, letter)]
+    return found
+
+
+def problem(folder: Path, expr: str, series: Mapping[str, str], at: str, wanted: Mapping[str, float], every: str = "1m") -> str:
+    """What promtool has against these answers of a query, by labels; nothing when it answers so."""
+    inputs = [{"series": name, "values": values} for name, values in series.items()]
+    asked = {"expr": expr, "eval_time": at, "exp_samples": [{"labels": labels, "value": value} for labels, value in wanted.items()]}
+    tests = [{"interval": every, "input_series": inputs, "promql_expr_test": [asked]}]
+    (folder / "tests.yml").write_text(yaml.safe_dump({"evaluation_interval": "1h", "fuzzy_compare": True, "tests": tests}), "utf-8")
+    result = run(program("promtool"), "test", "rules", folder / "tests.yml")
+    return "" if result.returncode == 0 else result.stdout + result.stderr
 
 
 def without_text(expr: str) -> str:

@@ -16,7 +16,7 @@ from pipeline import names
 from pipeline.settings import Settings
 from pipeline.stack import build, rules
 from pipeline.stack.dashboard_queries import panels, queries, variables
-from pipeline.stack.dashboards_overview import FACTS
+from pipeline.stack.dashboards_overview import FACTS, NO_GATE
 from pipeline.stack.dashboards_stack import SERVERS_METRICS
 from tests.stack.dashboards_support import (
     FOLDER,
@@ -66,13 +66,13 @@ def test_building_writes_only_what_differs(tmp_path: Path) -> None:
 
 def test_the_settings_addresses_stand_in_the_links() -> None:
     settings = Settings.model_validate(
-        {"report_url": "https://reports.example/", "lineage_url": "https://lineage.example", "lake_name": "pantry", "mlflow_url": "https://mlflow.example/"}
+        {"report_url": "https://reports.example/", "lineage_url": "https://lineage.example", "mlflow_url": "https://mlflow.example/"}
     )
 
     run = build.files(settings)["grafana/dashboards/run.json"]
 
     assert "https://reports.example/${run}/report.html" in run
-    assert "https://lineage.example/lineage/dataset/file%3A%2F%2Fpantry/" in run
+    assert "https://lineage.example/lineage/dataset/${__data.fields.goldtrace_lineage_namespace:percentencode}/" in run
     assert "https://mlflow.example/#/experiments/" in run
     assert "127.0.0.1:8088" not in run
     assert "127.0.0.1:5081" not in run
@@ -141,6 +141,31 @@ def test_every_panel_says_what_it_answers_and_what_an_empty_one_means(dashboard:
         assert len(panel["description"]) > 40, panel["title"]
         assert defaults["noValue"] not in ("", "No data"), panel["title"]
         assert defaults["unit"] in UNITS, panel["title"]
+
+
+def test_what_a_gate_says_is_missing_when_no_run_had_one() -> None:
+    said = {panel["title"]: panel["fieldConfig"]["defaults"]["noValue"] for panel in panels(load("quality"))}
+
+    assert [said[title] for title in ("How many errors turned the gate RED?", "How many warnings turned it YELLOW?", "Did the data pass?")] == [NO_GATE] * 3
+
+
+def test_a_panel_that_shows_no_words_of_ours_when_empty_has_them_in_its_description() -> None:
+    (waterfall,) = [panel for panel in panels(load("run")) if panel["type"] == "traces"]
+
+    assert "no run is chosen: click one in the table above" in waterfall["description"]
+
+
+def test_a_log_that_is_cut_says_so() -> None:
+    (log,) = [panel for panel in panels(load("run")) if panel["type"] == "logs"]
+
+    assert f"the newest {log['targets'][0]['maxLines']} lines" in log["description"]
+
+
+def test_the_verdict_says_that_the_demonstration_counts() -> None:
+    """Alertmanager tells nobody about it, and the query can't know whether somebody chose it."""
+    verdict = next(panel for panel in panels(load("overview")) if panel["title"] == "Is everything fine?")
+
+    assert "demonstration's runs count" in verdict["description"]
 
 
 def test_titles_are_told_apart_within_a_dashboard(dashboard: dict[str, Any]) -> None:
@@ -219,6 +244,23 @@ def test_labels_of_legends_are_known() -> None:
     assert found <= known_labels() | FOREIGN
 
 
+def test_what_is_said_of_each_dataset_or_step_is_said_of_each_pipelines() -> None:
+    """Two pipelines of one environment may call them the same."""
+    groups = [(place, set(re.findall(r"\w+", group))) for place, expr in promql().items() for group in re.findall(r"\bby \(([^)]*)\)", expr)]
+    apart = [(place, group) for place, group in groups if group & {"dataset", "step", "deployment_environment_name"}]
+
+    assert len(apart) >= 10
+    assert [place for place, group in apart if not group >= {"service_namespace", "deployment_environment_name"}] == []
+
+
+def test_legends_name_the_pipeline_with_the_environment() -> None:
+    found = {(query.panel, query.legend): set(re.findall(r"{{(\w+)}}", query.legend)) for query in all_queries("prometheus", "loki")}
+    about = {key: named for key, named in found.items() if named & {"dataset", "step", "place", "deployment_environment_name"}}
+
+    assert len(about) >= 10
+    assert [key for key, named in about.items() if not named >= {"service_namespace", "deployment_environment_name"}] == []
+
+
 def test_own_metrics_are_never_asked_for_rates() -> None:
     for place, expr in promql().items():
         for inner in re.findall(r"\b(?:rate|irate|increase|delta)\((\w+)", expr):
@@ -250,6 +292,44 @@ def test_variables_offer_no_canary(dashboard: dict[str, Any]) -> None:
 
     assert 'deployment_environment_name!="canary"' in asked["environment"]
     assert 'deployment_environment_name!="canary"' in asked["pipeline"]
+
+
+def test_all_means_everything_and_not_what_the_range_offers(dashboard: dict[str, Any]) -> None:
+    with_all = [each for each in dashboard["templating"]["list"] if each.get("includeAll")]
+
+    assert with_all
+    assert {each["name"]: each.get("allValue") for each in with_all} == {each["name"]: ".*" for each in with_all}
+
+
+def test_a_variable_of_several_values_is_asked_for_as_the_regular_expression_that_it_is(dashboard: dict[str, Any]) -> None:
+    several = [each["name"] for each in dashboard["templating"]["list"] if each.get("multi")]
+    texts = [query.expr for query in queries(dashboard)] + list(variables(dashboard).values())
+    asked = [(operator, name) for text in texts for operator, name in re.findall(r'(=~|!~|!=|=)"\$\{?(\w+)', text) if name in several]
+
+    assert {name for _, name in asked} == set(several)
+    assert {operator for operator, _ in asked} == {"=~"}
+
+
+def test_the_terms_on_offer_are_those_of_the_model() -> None:
+    asked = variables(load("models"))
+
+    assert 'model="$model"' in asked["term"]
+    assert "$term" not in asked["model"]
+
+
+def test_models_open_on_the_environment_that_runs_have_by_default() -> None:
+    environment = next(each for each in load("models")["templating"]["list"] if each["name"] == "environment")
+
+    assert environment["current"] == {"text": Settings().environment, "value": Settings().environment}
+
+
+def test_only_dashboards_that_know_all_are_handed_it(dashboard: dict[str, Any]) -> None:
+    """Links to the others carry what is chosen, which is all at first."""
+    tags = {tag: link["includeVars"] for link in dashboard["links"] if link["type"] == "dashboards" for tag in link["tags"]}
+    has_all = all(each["includeAll"] for each in dashboard["templating"]["list"] if each["name"] in ("environment", "pipeline"))
+
+    assert len(tags) == 2
+    assert tags[dashboard["tags"][0]] == has_all
 
 
 def test_every_variable_in_a_query_is_one_of_the_dashboards(dashboard: dict[str, Any]) -> None:

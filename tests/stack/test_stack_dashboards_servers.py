@@ -10,21 +10,23 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.stack.compose_support import pins
-from tests.stack.dashboards_support import FOLDER, NAMES, ROOT, logql, promql
+from tests.stack.dashboards_support import CHOICE, FOLDER, NAMES, ROOT, everything, expr_of, logql, problem, promql
 from tests.stack.programs import program
 
 TYPES = ROOT / "tests/stack/grafana_types"
 
 
-def test_prometheus_can_read_every_query(tmp_path: Path) -> None:
+@pytest.mark.parametrize("all_chosen", [False, True])
+def test_prometheus_can_read_every_query(tmp_path: Path, all_chosen: bool) -> None:
     """As recording rules, since its checker reads files of rules."""
-    places = promql()
+    places = promql(all_chosen=all_chosen)
     listed = [{"record": f"query:{number}", "expr": expr, "labels": {"place": place}} for number, (place, expr) in enumerate(places.items())]
     (tmp_path / "queries.yml").write_text(yaml.safe_dump({"groups": [{"name": "dashboards", "rules": listed}]}))
 
@@ -55,12 +57,14 @@ def loki(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             process.kill()
 
 
-def test_loki_can_read_every_query(loki: str) -> None:
+@pytest.mark.parametrize("all_chosen", [False, True])
+def test_loki_can_read_every_query(loki: str, all_chosen: bool) -> None:
     """Its formatter parses, and needs no data."""
-    problems = {place: problem for place, expr in logql().items() if (problem := _refused(loki, expr))}
+    problems = {place: refusal for place, expr in logql(all_chosen=all_chosen).items() if (refusal := _refused(loki, expr))}
 
     assert problems == {}
     assert _refused(loki, '{a="b"} | unwrap') != ""  # it can refuse
+    assert _refused(loki, '{a=~".*",b!="c"}') != ""  # and this, in which nothing has to be there
 
 
 def _refused(loki: str, expr: str) -> str:
@@ -86,6 +90,52 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+# ------------------------------------------------------------------------------------------------------- what they answer
+
+
+def test_the_verdict_counts_a_pipeline_whose_last_run_is_older_than_the_range(tmp_path: Path) -> None:
+    """Failed on the first day, looked at on the 21st, over a range of 14 days: Grafana offers no pipeline then, and asks for all."""
+    series = {'goldtrace_last_run_success{service_namespace="potato",deployment_environment_name="local"}': "0"}
+    expr = everything("overview").fill(expr_of("overview", "Is everything fine?"))
+
+    assert problem(tmp_path, expr, series, "20d", {"{}": 1}) == ""
+
+
+def test_a_term_that_is_no_plain_word_is_found(tmp_path: Path) -> None:
+    """Grafana hands over a variable of which several values may be chosen as a regular expression in a string."""
+    labels = 'service_namespace="potato",deployment_environment_name="local",model="fixed_effects",term="var(subject)"'
+    estimate = f"goldtrace_model_estimate{{{labels}}}"
+    term = replace(CHOICE, values={**CHOICE.values, "term": r"var\\(subject\\)"})
+    # A step of a graph shows what comes after its beginning, which the tester has not read yet.
+    expr = term.fill(expr_of("models", "How did $term move in $model?", "C").replace(" offset -$__interval", ""))
+
+    assert problem(tmp_path, expr, {estimate: "2"}, "1m", {estimate: 2}) == ""
+
+
+REFUSED, FAILED = "Was anything refused?", "Did anything fail to be sent?"
+
+
+@pytest.mark.parametrize(
+    ("title", "counter", "values", "grew"),
+    [
+        pytest.param(FAILED, "otelcol_exporter_send_failed_spans", "0x7200", 0, id="nothing happened"),
+        pytest.param(REFUSED, "otelcol_receiver_refused_spans", "0x3000 5x2000 8x2200", 8, id="grows twice"),
+        pytest.param(REFUSED, "otelcol_receiver_refused_spans", "3x1600 9x2100 0x1000 2x2500", 8, id="forgets by a restart"),
+        pytest.param(FAILED, "otelcol_exporter_send_failed_spans", "_x4000 7x3200", 7, id="comes into being with its first failure"),
+        pytest.param(FAILED, "otelcol_exporter_send_failed_spans", "_x7199 7", 7, id="came into being just now"),
+        pytest.param(FAILED, "otelcol_exporter_send_failed_spans", "_x3000 100x1000 _x1000 40x2200", 140, id="comes into being twice"),
+        pytest.param(FAILED, "otelcol_exporter_send_failed_spans", "_x3000 40x1000 _x1000 100x2200", 100, id="a restart that can't be told from a gap"),
+        pytest.param(FAILED, "otelcol_exporter_send_failed_spans", "_x3000 100x1000 _x3200", 100, id="came into being, and is gone"),
+        pytest.param(REFUSED, "otelcol_receiver_refused_spans", "9x1380 _x120 9x5700", 0, id="was not seen when the range began"),
+    ],
+)
+def test_what_was_refused_or_failed_is_what_happened_in_the_range(tmp_path: Path, title: str, counter: str, values: str, grew: int) -> None:
+    """Scraped every 15 s, looked at after 30 h, over the last 24."""
+    expr = replace(CHOICE, start=0, end=86400).fill(expr_of("stack", title))
+
+    assert problem(tmp_path, expr, {counter: values, "up": "1x7200"}, "30h", {"{}": grew}, every="15s") == ""
 
 
 # ------------------------------------------------------------------------------------------------- Grafana's own types

@@ -13,6 +13,7 @@ from tests.stack_live.ledger import Labels, Ledger, Samples, labels
 DAY = 86400.0
 KEPT = 30 * DAY
 PLACE = ("service_namespace", "deployment_environment_name")
+BY_DATASET = (*PLACE, "dataset")
 Values = dict[Labels, float]
 Points = Sequence[tuple[float, float]]
 
@@ -140,9 +141,8 @@ def _sure_terms(now: Moment) -> Values:
 
 
 def _set_aside(now: Moment) -> Values:
-    by_dataset = ("dataset", "deployment_environment_name")
-    aside = by(by_dataset, now.total_in_step("goldtrace_dataset_rows", layer="bronze", flow="quarantined"), sum)
-    read = by(by_dataset, now.total_in_step("goldtrace_dataset_rows", layer="bronze", flow="in"), sum)
+    aside = by(BY_DATASET, now.total_in_step("goldtrace_dataset_rows", layer="bronze", flow="quarantined"), sum)
+    read = by(BY_DATASET, now.total_in_step("goldtrace_dataset_rows", layer="bronze", flow="in"), sum)
     return {series: aside[series] / rows for series, rows in read.items() if rows > 0}
 
 
@@ -192,7 +192,7 @@ def _p95(now: Moment) -> Values:
 
 
 def _ages(now: Moment) -> Values:
-    return by((*PLACE, "dataset"), {series: now.at - value for series, value in now.last("goldtrace_dataset_published_seconds").items()}, max)
+    return by(BY_DATASET, {series: now.at - value for series, value in now.last("goldtrace_dataset_published_seconds").items()}, max)
 
 
 # Panel and query → the answer. A query that is about our metrics and isn't here fails its test.
@@ -204,19 +204,17 @@ NUMBERS: Mapping[tuple[str, str], Callable[[Moment], Values]] = {
     ("How many of the last 20 completed?", "A"): lambda now: now.last("goldtrace_last_run_success_share_20"),
     ("How did the last runs go?", "A"): _states,
     ("What is stale?", "A"): _ages,
-    ("What is stale?", "B"): lambda now: by((*PLACE, "dataset"), {series: due - now.at for series, due in _datasets_due(now).items()}, max),
+    ("What is stale?", "B"): lambda now: by(BY_DATASET, {series: due - now.at for series, due in _datasets_due(now).items()}, max),
     ("Did every fit converge?", "A"): lambda now: by((*PLACE, "model"), now.last("goldtrace_model_converged"), min),
     ("For how many terms does the interval leave out zero?", "A"): _sure_terms,
     ("How did $term move in $model?", "A"): lambda now: now.last_in_step("goldtrace_model_ci_high", model=now.model, term=now.term),
     ("How did $term move in $model?", "B"): lambda now: now.last_in_step("goldtrace_model_ci_low", model=now.model, term=now.term),
     ("How did $term move in $model?", "C"): lambda now: now.last_in_step("goldtrace_model_estimate", model=now.model, term=now.term),
     ("In which runs did checks fail?", "A"): lambda now: by(
-        ("dataset", "outcome"), _without(now.total_in_step("goldtrace_checks_total"), outcome="passed"), sum
+        (*BY_DATASET, "outcome"), _without(now.total_in_step("goldtrace_checks_total"), outcome="passed"), sum
     ),
     ("Which share of the rows read was set aside?", "A"): _set_aside,
-    ("How many rows does each table have, run by run?", "A"): lambda now: by(
-        ("dataset", "deployment_environment_name"), now.last_in_step("goldtrace_dataset_rows", flow="out"), max
-    ),
+    ("How many rows does each table have, run by run?", "A"): lambda now: by(BY_DATASET, now.last_in_step("goldtrace_dataset_rows", flow="out"), max),
     ("How many checks were evaluated?", "A"): lambda now: by(("outcome",), now.total_in_step("goldtrace_checks_total"), sum),
     ("How much success budget is left?", "A"): _success_left,
     ("How much freshness budget is left?", "A"): _lateness_left,

@@ -179,8 +179,9 @@ def test_every_variable_offers_what_the_bundles_have(stack: LiveStack, three_run
         assert match is not None
         offered[variable["name"]] = stack.get("PROMETHEUS_PORT", f"/api/v1/label/{match[2]}/values", **{"match[]": filled(match[1])})["data"]
     estimates = Ledger(stack.runs).records("model.estimated")
-    said = {name: sorted({record[f"goldtrace.model.{kind}"] for record in estimates}) for name, kind in (("model", "name"), ("term", "term"))}
-    assert offered == {"environment": ["local"], "pipeline": ["potato"], **said}
+    models = sorted({record["goldtrace.model.name"] for record in estimates})
+    terms = sorted({record["goldtrace.model.term"] for record in estimates if record["goldtrace.model.name"] == MODEL})
+    assert offered == {"environment": ["local"], "pipeline": ["potato"], "model": models, "term": terms}
 
 
 # ---------------------------------------------------------------------------------------------- jumps
