@@ -64,6 +64,7 @@ class Row:
 
     run_id: str
     pipeline: str
+    environment: str
     state: str
     gate: str
     started_at: str
@@ -114,7 +115,7 @@ def index(runs: Path) -> Answer:
     """The newest runs."""
     found = {folder.name: folder for parent in (runs / "archive", runs) if parent.is_dir() for folder in parent.iterdir() if RUN_ID.fullmatch(folder.name)}
     rows = [row for name in sorted(found, reverse=True)[:LISTED] if (row := read_row(found[name])) is not None]
-    lines = "\n".join(map(table_row, rows)) or '<tr><td colspan="5">No run yet: <code>make run</code></td></tr>'
+    lines = "\n".join(map(table_row, rows)) or '<tr><td colspan="6">No run yet: <code>make run</code></td></tr>'
     more = f"<p>The newest {LISTED} of {len(found)} runs; <code>pipeline runs</code> lists all.</p>" if len(found) > LISTED else ""
     page = f"""<!doctype html>
 <html lang="en">
@@ -124,7 +125,7 @@ def index(runs: Path) -> Answer:
 <style>{STYLE}</style>
 <h1>Runs</h1>
 <table>
-<thead><tr><th>Started (UTC)<th>Pipeline<th>State<th>Gate<th>Report</thead>
+<thead><tr><th>Started (UTC)<th>Pipeline<th>Environment<th>State<th>Gate<th>Report</thead>
 <tbody>
 {lines}
 </tbody>
@@ -146,6 +147,7 @@ def read_row(bundle: Path) -> Row | None:
     return Row(
         run_id=bundle.name,
         pipeline=str(pipeline.get("name")) if isinstance(pipeline, dict) else "",
+        environment=str(manifest.get("environment") or ""),
         state=str(manifest.get("state")) if manifest.get("ended_at") else UNFINISHED,
         gate=str(manifest.get("gate") or ""),
         started_at=str(manifest.get("started_at") or ""),
@@ -156,7 +158,7 @@ def read_row(bundle: Path) -> Row | None:
 def table_row(row: Row) -> str:
     """One line of the table. A run's id is a UUIDv7, so newest first is the order of ids."""
     report = f'<a href="/{row.run_id}/report.html">{row.run_id}</a>' if row.has_report else row.run_id
-    cells = (html.escape(cell) for cell in (row.started_at[:19].replace("T", " "), row.pipeline, row.state, row.gate))
+    cells = (html.escape(cell) for cell in (row.started_at[:19].replace("T", " "), row.pipeline, row.environment, row.state, row.gate))
     return f"<tr><td>{'<td>'.join(cells)}<td>{report}"
 
 

@@ -53,7 +53,7 @@ def bundle(folder: Path, run_id: str, ended_at: str | None) -> None:
     folder.mkdir(parents=True)
     state = "COMPLETED" if ended_at else "RUNNING"
     times = {"started_at": "2026-11-20T06:00:00.5Z", "ended_at": ended_at}
-    manifest = {"run_id": run_id, "pipeline": {"name": "<b>potato"}, "state": state, "gate": "GREEN"} | times
+    manifest = {"run_id": run_id, "pipeline": {"name": "<b>potato"}, "environment": "demo", "state": state, "gate": "GREEN"} | times
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -152,6 +152,12 @@ def test_the_list_has_the_newest_run_first_and_links_only_reports_that_are_there
     body = ask(port, "/").body
     assert re.findall(r"0192d3a4-[0-9a-f-]+(?=</a>|\n)", body) == [RUN, GOING_ON, OLDER, ARCHIVED]
     assert re.findall(r'href="/([^/]+)/report.html"', body) == [RUN, OLDER, ARCHIVED]
+
+
+def test_a_line_of_the_list_says_when_what_where_and_how_it_went(port: int) -> None:
+    first = re.search(r"<tbody>\n<tr><td>(.*?)<a ", ask(port, "/").body)
+    assert first is not None
+    assert first.group(1).split("<td>") == ["2026-11-20 06:00:00", "&lt;b&gt;potato", "demo", "COMPLETED", "GREEN", ""]
 
 
 def test_the_list_never_says_of_a_run_that_it_goes_on(port: int) -> None:
