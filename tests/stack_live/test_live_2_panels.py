@@ -247,7 +247,7 @@ def _links() -> Iterator[str]:
 
 def test_every_link_of_every_dashboard_leads_to_a_page_that_is_there(stack: LiveStack, three_runs: dict[str, str]) -> None:
     run = three_runs["completed"]
-    (estimate, *_) = [record for record in Ledger(stack.runs).records("dataset.published") if record["run"] == run]
+    (published, *_) = [record for record in Ledger(stack.runs).records("dataset.published") if record["run"] == run]
     fields = {
         "goldtrace_run_id": run,
         "trace_id": run.replace("-", ""),
@@ -255,7 +255,7 @@ def test_every_link_of_every_dashboard_leads_to_a_page_that_is_there(stack: Live
         "service_namespace": "potato",
         "deployment_environment_name": "local",
         "goldtrace_step_name": "features",
-        "goldtrace_dataset_name": estimate["goldtrace.dataset.name"],
+        **{name.replace(".", "_"): value for name, value in published.items() if name.startswith(("goldtrace.dataset.name", "goldtrace.lineage."))},
         "dataset": "silver/weekly_features",
     }
     links = {link for link in _links() if "goldtrace_mlflow" not in link}  # those are followed where MLflow is up: test_live_4_mlflow.py
