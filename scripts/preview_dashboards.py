@@ -160,7 +160,8 @@ def draw_series(axes: Axes, panel: Mapping[str, Any], answer: Answer) -> None:
     _limits(axes, config)
     axes.yaxis.set_major_formatter(lambda value, _: shown(value, config["unit"]))
     _dated(axes)
-    columns_of_legend = max(1, int(axes.get_window_extent().width // 120))
+    longest = max((len(label) for label in axes.get_legend_handles_labels()[1]), default=0)
+    columns_of_legend = max(1, int(axes.get_window_extent().width // max(120, 22 + 4.2 * longest)))
     axes.legend(fontsize=6, ncols=columns_of_legend, loc="upper left", bbox_to_anchor=(-0.08, -0.1), frameon=False, handlelength=1, columnspacing=0.8)
 
 
