@@ -7,16 +7,15 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from pipeline.errors import BackendError
 from pipeline.settings import Settings, Switch
 from pipeline.stack.doctor_http import Answer, ask
 from pipeline.stack.doctor_probes import NOT_THERE, Wanted
+from pipeline.stack.services import is_here
 from pipeline.telemetry import delivery, delivery_entry
 from pipeline.telemetry.delivery_entry import Delivery
 from pipeline.telemetry.lineage_server import Server
-from pipeline.tracking.experiments import machine
 
 # What every Marquez answers.
 _NAMESPACES: Final = "/api/v1/namespaces"
@@ -68,8 +67,8 @@ def elsewhere(settings: Settings) -> dict[str, str]:
         "marquez-web": "see to PIPELINE_LINEAGE_URL and the server it leads to",
     }
     is_ours = {
-        "marquez": machine(urlsplit(settings.openlineage_url)) == f"127.0.0.1:{settings.marquez_port}",
-        "marquez-web": machine(urlsplit(settings.lineage_url)) == f"127.0.0.1:{settings.marquez_web_port}",
+        "marquez": is_here(settings.openlineage_url, settings.marquez_port),
+        "marquez-web": is_here(settings.lineage_url, settings.marquez_web_port),
     }
     return {name: mend for name, mend in mends.items() if not is_ours[name]}
 

@@ -13,8 +13,7 @@ from pipeline.errors import BackendError
 from pipeline.settings import Settings, Switch, mask
 from pipeline.stack.doctor_http import ask
 from pipeline.stack.doctor_preflight import Finding, Health
-from pipeline.stack.services import BY_NAME, started_by
-from pipeline.tracking.experiments import machine
+from pipeline.stack.services import BY_NAME, is_here, started_by
 from pipeline.tracking.waiting import records
 
 # It wants to know who asks. MLflow's client has more ways to say so than the address.
@@ -55,5 +54,4 @@ def _ask(server: str) -> bool:
 
 def _start(settings: Settings, server: str) -> str:
     """What starts it: ours, where it is the one of the stack."""
-    is_ours = machine(urlsplit(server)) == f"127.0.0.1:{settings.mlflow_port}"
-    return started_by("mlflow") if is_ours else "start the server that MLFLOW_TRACKING_URI names"
+    return started_by("mlflow") if is_here(server, settings.mlflow_port) else "start the server that MLFLOW_TRACKING_URI names"

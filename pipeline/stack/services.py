@@ -5,6 +5,9 @@ What compose starts stands in `compose/*.yaml`; this is what those files can't s
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from pipeline.tracking.experiments import machine
 
 # One engine project, so that all parts share a network: compose is always told of all files.
 COMPOSE_FILES = ("obs.yaml", "lineage.yaml", "mlflow.yaml")
@@ -86,6 +89,11 @@ def title(name: str) -> str:
 def started_by(name: str) -> str:
     """The command that starts a service."""
     return f"make {BY_NAME[name].started_by if name in BY_NAME else 'obs.up'}"
+
+
+def is_here(address: str, port: int) -> bool:
+    """Whether an address is that of a port of this machine, by whichever of the machine's names."""
+    return machine(urlsplit(address)) == f"127.0.0.1:{port}"
 
 
 def port_variable(service: str, target: int) -> str | None:
